@@ -1,0 +1,1 @@
+"""The cloud tier: twin types, estimation, stores, commands, controllers, provisioning, API and the ``twin`` command."""

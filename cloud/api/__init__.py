@@ -1,0 +1,1 @@
+"""The small HTTP API that the command line and the HMI use."""

@@ -1,0 +1,1 @@
+"""Compare-and-set storage of twin state: who owns a shard, and what its twins believe."""

@@ -1,0 +1,1 @@
+"""Controllers on estimated states (pure)."""

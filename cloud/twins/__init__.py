@@ -1,0 +1,1 @@
+"""The twin-type language: schema, expressions, unit check, compilation to arrays and functions (pure)."""

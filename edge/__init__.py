@@ -1,0 +1,1 @@
+"""The agent beside the machine: drivers, read planner, durable outbox, setpoint guard."""
