@@ -1,0 +1,181 @@
+"""``python -m bench [--quick] [--only NAME ...]``: each figure is one JSON line on standard output.
+
+loop      10,000 readings/s through the whole pipeline, every commit at full sync and every ack on; memory; the edge's
+          CPU a value against the bare floor (`bench.floor`) on the same plant, right after it
+latency   1,000 readings/s: edge stamp -> committed estimate
+recovery  the broker is killed and comes back: how long until a reading stamped after that reaches the cloud's topic
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import signal
+import sqlite3
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from bench.deployment import Deployment, deployment, wait_until
+from bench.plant import REGISTERS
+
+DEVICES = 100
+
+
+def show(figure: str, **facts: Any) -> None:
+    """One line of result."""
+    print(json.dumps({"figure": figure, **facts}), flush=True)
+
+
+def loop(folder: Path, seconds: float) -> None:
+    """Sustained throughput at 10,000 readings/s, memory, and the edge's CPU against the floor."""
+    period = 0.1
+    with deployment(folder / "loop", devices=DEVICES, period_s=period) as made:
+        settle(made)
+        start, began = made.stats(), time.monotonic()
+        before = {name: made.processes.usage(name) for name in ("edge", "gateway", "cloud", "broker")}
+        time.sleep(seconds)
+        end, took = made.stats(), time.monotonic() - began
+        after = {name: made.processes.usage(name) for name in before}
+        applied = end["readings_applied"] - start["readings_applied"]
+        edge_us = 1e6 * (after["edge"].cpu_s - before["edge"].cpu_s) / applied
+        made.processes.stop("edge")
+        committed = committed_readings(made)
+        wait_until(
+            lambda: made.stats()["readings_applied"] >= committed, 30, "the cloud has applied what was committed"
+        )
+        show(
+            "throughput",
+            readings_per_s=round(applied / took),
+            offered_per_s=round(DEVICES * REGISTERS / period),
+            seconds=round(took, 1),
+            lost=committed - made.stats()["readings_applied"],
+            cpu_cores={name: round((after[name].cpu_s - before[name].cpu_s) / took, 3) for name in before},
+        )
+        show("memory", twins=DEVICES * REGISTERS, rss_mb={n: round(after[n].rss / 2**20, 1) for n in before})
+    with deployment(folder / "floor", devices=DEVICES, period_s=period, pipeline=False) as bare:
+        floor_us = floor_cpu(bare, period, min(seconds, 20.0))
+    show(
+        "edge_cpu_per_value", edge_us=round(edge_us, 2), floor_us=round(floor_us, 2), ratio=round(edge_us / floor_us, 2)
+    )
+
+
+def floor_cpu(bare: Deployment, period: float, seconds: float) -> float:
+    """Microseconds of CPU a value of the bare floor."""
+    bare.processes.start(
+        "floor",
+        sys.executable,
+        "-m",
+        "bench.floor",
+        str(bare.mqtt_port),
+        str(bare.plant_base),
+        str(DEVICES),
+        str(period),
+    )
+    time.sleep(3)
+    before, began = bare.processes.usage("floor"), time.monotonic()
+    time.sleep(seconds)
+    used, took = bare.processes.usage("floor").cpu_s - before.cpu_s, time.monotonic() - began
+    return 1e6 * used / (DEVICES * REGISTERS * took / period)
+
+
+def latency(folder: Path, seconds: float) -> None:
+    """Edge stamp to committed estimate at 1,000 readings/s."""
+    with deployment(folder / "latency", devices=DEVICES, period_s=1.0) as made:
+        settle(made)
+        time.sleep(seconds)
+        stats = made.stats()
+        show("latency", readings_per_s=DEVICES * REGISTERS, seconds=seconds, **stats["latency_ms"])
+
+
+def recovery(folder: Path, kills: int) -> None:
+    """Broker back -> first reading stamped after that on the topic that the cloud listens to."""
+    with deployment(folder / "recovery", devices=DEVICES, period_s=1.0) as made:
+        settle(made)
+        fresh = []
+        for _ in range(kills):
+            made.processes.stop("broker", signal.SIGKILL)
+            time.sleep(5)
+            made.start_broker()
+            fresh.append(first_fresh(made, time.time_ns()))
+            time.sleep(3)
+        show(
+            "fresh_reading_after_broker_s",
+            kills=kills,
+            worst=round(max(fresh), 3),
+            median=round(statistics.median(fresh), 3),
+        )
+
+
+def first_fresh(made: Deployment, since_ns: int) -> float:
+    """Seconds from ``since_ns`` until a record with a later reading arrives."""
+    seen = threading.Event()
+    at: list[int] = []
+
+    def on_message(_client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+        for record in orjson.loads(message.payload)["records"]:
+            body = record["body"]
+            if not at and body["kind"] == "readings" and body["base"] + max(body["dt"]) > since_ns:
+                at.append(time.time_ns())
+                seen.set()
+
+    client = paho.Client(CallbackAPIVersion.VERSION2, client_id="bench-listener")
+    client.on_message = on_message
+    client.connect("127.0.0.1", made.mqtt_port)
+    client.subscribe("tw/1/c/+/+/+/up/telemetry")
+    client.loop_start()
+    found = seen.wait(timeout=30)
+    client.loop_stop()
+    client.disconnect()
+    return (at[0] - since_ns) / 1e9 if found else float("inf")
+
+
+def settle(made: Deployment) -> None:
+    """Readings flow and the start-up backlog is gone."""
+    wait_until(lambda: made.stats()["readings_applied"] > 2_000, 60, "readings are applied")
+    time.sleep(3)
+
+
+def committed_readings(made: Deployment) -> int:
+    """What the stopped edge says it has ever committed, from its own outbox file."""
+    from wire.runtime.outbox import Outbox
+
+    try:
+        (path,) = (made.folder / "edge").glob("*.sqlite*3*") or (made.folder / "edge").glob("outbox*")
+    except (ValueError, sqlite3.Error) as error:
+        raise SystemExit(f"no outbox in {made.folder}/edge: {error}") from None
+    return Outbox.inspect(path).committed_readings
+
+
+FIGURES = {"loop": loop, "latency": latency, "recovery": recovery}
+
+
+def main() -> None:
+    """Parse, run the figures in order, print."""
+    parser = argparse.ArgumentParser(
+        prog="make bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="a quarter of the time, for a look")
+    parser.add_argument("--only", nargs="*", choices=FIGURES, default=list(FIGURES))
+    options = parser.parse_args()
+    show("machine", python=platform.python_version(), machine=platform.machine(), system=platform.system())
+    with tempfile.TemporaryDirectory(prefix="twinline-bench-") as made:
+        folder = Path(made)
+        for name in options.only:
+            if name == "recovery":
+                recovery(folder, 2 if options.quick else 5)
+            else:
+                FIGURES[name](folder, 15.0 if options.quick else 60.0)
+
+
+if __name__ == "__main__":
+    main()
