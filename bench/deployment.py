@@ -6,13 +6,14 @@ was started is stopped by its id.
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,10 +141,11 @@ class Deployment:
         self._client = httpx.Client(
             base_url=f"http://127.0.0.1:{self.api_port}", headers={"authorization": f"Bearer {token}"}, timeout=60
         )
-        run(
-            SCRIPTS / "twin", "--api", f"http://127.0.0.1:{self.api_port}", "--token-file",
-            str(self.folder / "keys" / "token"), "apply", str(self.folder / "twins.yaml"),
-        )  # fmt: skip
+        environment = {
+            "TWINLINE_API": f"http://127.0.0.1:{self.api_port}",
+            "TWINLINE_TOKEN_FILE": str(self.folder / "keys" / "token"),
+        }
+        run(SCRIPTS / "twin", "apply", str(self.folder / "twins.yaml"), environment=environment)
         self.processes.start("gateway", str(SCRIPTS / "twin-gateway"), str(self.folder / "gateway.yaml"))
         self.processes.start("edge", str(SCRIPTS / "twin-edge"), str(self.folder / "edge.yaml"))
 
@@ -218,8 +220,9 @@ def wait_until(predicate: Callable[[], bool], seconds: float, what: str) -> None
         time.sleep(0.1)
 
 
-def run(program: Path, *arguments: str) -> None:
+def run(program: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
     """Run a command to its end; its error is ours."""
-    done = subprocess.run([str(program), *arguments], capture_output=True, text=True, check=False)
+    env = os.environ | dict(environment or {})
+    done = subprocess.run([str(program), *arguments], capture_output=True, text=True, check=False, env=env)
     if done.returncode:
         raise SystemExit(f"{program.name} {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from math import isfinite
-from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from gateway.normalise import Rule
 from wire.points import Name
 from wire.runtime.mqtt import MqttConfig
-from wire.settings import Duration
+from wire.settings import Duration, LocalPath, Settings, Size
 
 
-class Model(BaseModel):
-    """Frozen; an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class PointRule(Model):
+class PointRule(Settings):
     """What this gateway checks on one point, in the device's unit.
 
     A deadband takes readings away from whoever listens above, so it needs the author's word that no twin is fed by the
@@ -36,7 +28,7 @@ class PointRule(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.range is not None and not (isfinite(self.range[0]) and self.range[0] < self.range[1]):
+        if self.range is not None and not self.range[0] < self.range[1]:
             raise ValueError("range must be [low, high] with low below high")
         if self.deadband and self.feeds_twin:
             raise ValueError("a deadband starves a filter; if no twin uses this point, say feeds_twin: false")
@@ -49,16 +41,16 @@ class PointRule(Model):
         return Rule(self.range[0], self.range[1], self.deadband)
 
 
-class GatewayConfig(Model):
+class GatewayConfig(Settings):
     """One site gateway between the broker of its edges and the broker of the cloud (they may be the same)."""
 
     gateway: Name
     site: Name
-    state: Path
+    state: LocalPath
     """Directory of the outbox and of the set-aside payloads."""
     south: MqttConfig
     north: MqttConfig
-    quota_bytes: Annotated[int, Field(ge=1 << 20)] = 1 << 30
+    quota: Annotated[Size, Field(ge=1 << 20)] = 1 << 30
     """Hard cap of the outbox on disk; what it drops becomes a gap record."""
     grace: Duration = 600.0
     """How long acknowledged records stay, so that an older checkpoint of the cloud can still be replayed."""

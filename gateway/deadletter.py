@@ -14,8 +14,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from wire.errors import BadData
-
 log = logging.getLogger("twinline.deadletter")
 
 EXCERPT_BYTES = 4_096
@@ -38,14 +36,14 @@ class DeadLetters:
         self._waiting: deque[str] = deque()
         self._wake = asyncio.Event()
 
-    def put(self, topic: str, payload: bytes, error: BadData) -> None:
-        """Set one payload aside."""
+    def put(self, topic: str, payload: bytes, reason: str) -> None:
+        """Set one payload aside; ``reason`` begins with a word that a program can test."""
         self.count += 1
         if len(self._waiting) >= WAITING:
             self.lost += 1
             return
         text = payload[:EXCERPT_BYTES].decode(errors="backslashreplace")
-        entry = {"at": self._now(), "topic": topic, "reason": error.reason, "detail": error.detail}
+        entry = {"at": self._now(), "topic": topic, "reason": reason}
         self._waiting.append(json.dumps(entry | {"bytes": len(payload), "payload": text}))
         self._wake.set()
 

@@ -1,14 +1,13 @@
-"""The seam to a message broker, and its in-memory implementation.
+"""The seam to a message broker.
 
-Call order: ``subscribe`` any number of times, then ``run`` once, in a task of its own, for as long as the process
+Call order: ``subscribe`` any number of times (also later), ``run`` once, in a task of its own, for as long as the process
 lives. ``run`` connects, subscribes, and reconnects after every loss until it is cancelled; it never raises for a
 broker that is away. A lossy pipe is all that is promised: a published message may vanish, repeat or overtake another.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 
 class Delivery(NamedTuple):
@@ -19,10 +18,14 @@ class Delivery(NamedTuple):
     retain: bool = False
 
 
-class Subscription(AsyncIterator[Delivery], Protocol):
+class Subscription(Protocol):
     """Messages of one filter, oldest first; bounded: when full, the oldest is dropped and counted."""
 
     dropped: int
+
+    def __aiter__(self) -> Self: ...
+
+    async def __anext__(self) -> Delivery: ...
 
 
 class Link(Protocol):

@@ -1,0 +1,136 @@
+"""Setpoints from the link to the lanes: judge, persist the revision, act, report."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+from edge.guard import Desk, Key, Last, Verdict, judge
+from edge.lane import Lane, Outcome
+from edge.revisions import Revisions
+from wire.messages import PointRevision, ResultBody, Setpoint, State
+from wire.runtime.link import Delivery
+from wire.runtime.observe import Counters
+
+_REPORTS = 256
+"""Results waiting for their commit; when full, the lane that has another one waits."""
+
+Append = Callable[[ResultBody], Awaitable[object]]
+
+
+class Reporter:
+    """Commits results in order, beside the work that they report, so that no write waits for a disk."""
+
+    def __init__(self, append: Append, revisions: Revisions, now: Callable[[], int]) -> None:
+        self._append = append
+        self._revisions = revisions
+        self._now = now
+        self._waiting: asyncio.Queue[ResultBody] = asyncio.Queue(_REPORTS)
+
+    async def run(self) -> None:
+        """Commit what is reported, until cancelled."""
+        while True:
+            await self._append(await self._waiting.get())
+
+    async def report(self, key: Key, unit: str, outcome: Outcome) -> None:
+        """Say what became of a command, with the last revision that is on disk for its point."""
+        device, point = key
+        held = self._revisions.held.get(key)
+        await self._waiting.put(
+            ResultBody(
+                cmd_id=outcome.cmd_id,
+                device=device,
+                point=point,
+                state=outcome.state,
+                reason=outcome.reason,
+                at=self._now(),
+                term=held.term if held else 0,
+                revision=held.revision if held else 0,
+                unit=unit,
+                value=outcome.value,
+                readback=outcome.readback,
+            )
+        )
+
+
+class Actuator:
+    """Takes envelopes one by one; what a lane does with them never holds up the next."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        lanes: Mapping[Key, Lane],
+        revisions: Revisions,
+        reporter: Reporter,
+        counters: Counters,
+        *,
+        now: Callable[[], int],
+        clock_trusted: Callable[[int], bool],
+    ) -> None:
+        self._desk = desk
+        self._lanes = lanes
+        self._revisions = revisions
+        self._reporter = reporter
+        self._counters = counters
+        self._now = now
+        self._clock_trusted = clock_trusted
+        self._log = logging.getLogger("twinline.edge.setpoints")
+        self._commands: dict[Key, str] = {}
+        self._told: set[str] = set()
+
+    async def run(self, inbox: AsyncIterator[Delivery]) -> None:
+        """Handle setpoints as they come, until cancelled."""
+        async for delivery in inbox:
+            self._counters.received += 1
+            if delivery.retain:
+                self._drop("retained")
+            else:
+                await self.handle(delivery.payload)
+
+    async def handle(self, payload: bytes) -> None:
+        """Judge one envelope; whatever it holds, the next one is served."""
+        now = self._now()
+        verdict = judge(payload, self._desk, await self._pasts(), now, clock_trusted=self._clock_trusted(now))
+        setpoint = verdict.setpoint
+        if setpoint is None or verdict.action == "repeat":
+            self._drop(verdict.reason)
+        elif verdict.action == "refuse":
+            self._drop(verdict.reason)
+            await self._answer(setpoint, verdict)
+        else:
+            await self._accept(setpoint, verdict, now)
+
+    async def _accept(self, setpoint: Setpoint, verdict: Verdict, now: int) -> None:
+        key = (setpoint.device, setpoint.point)
+        await self._revisions.keep(
+            PointRevision(device=key[0], point=key[1], term=setpoint.term, revision=setpoint.revision)
+        )
+        self._commands[key] = setpoint.cmd_id
+        self._counters.sent += 1
+        if verdict.action == "renew":
+            self._lanes[key].renew(setpoint.hold_s)
+            return
+        await self._answer(setpoint, verdict)
+        await self._lanes[key].submit(setpoint, (setpoint.exp - now) / 1e9)
+
+    async def _pasts(self) -> Mapping[Key, Last]:
+        pasts = {}
+        for key, lane in self._lanes.items():
+            if self._desk.limits[key].rate is not None:
+                await lane.learn()
+            held = self._revisions.held.get(key)
+            term, revision = (held.term, held.revision) if held else (0, -1)
+            pasts[key] = lane.last(term, revision, self._commands.get(key, ""))
+        return pasts
+
+    async def _answer(self, setpoint: Setpoint, verdict: Verdict) -> None:
+        outcome = Outcome(setpoint.cmd_id, verdict.state, verdict.reason or State.ACCEPTED.value)
+        await self._reporter.report((setpoint.device, setpoint.point), setpoint.unit, outcome)
+
+    def _drop(self, reason: str) -> None:
+        """Counted each time, said once for each reason: whoever floods the topic does not get to flood the log."""
+        self._counters.drop(reason)
+        if reason not in self._told:
+            self._told.add(reason)
+            self._log.warning("setpoint refused: %s (further ones are only counted)", reason)

@@ -1,0 +1,156 @@
+"""The gateway, assembled: edges' streams come in from the south, are committed here, and go on to the north.
+
+::
+
+    south  --Intake-->  Ingest (units to SI)  -->  Outbox  --Uplink-->  north
+    south  <------------- setpoints, on links of their own -----------  north
+    south  --Alive------------------------------------------------>     north (retained)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+
+from gateway.config import GatewayConfig
+from gateway.deadletter import DeadLetters
+from gateway.downlink import pass_down
+from gateway.ingest import Ingest
+from gateway.presence import Presence, farewell
+from wire import topics
+from wire.delivery import Receiver
+from wire.messages import Alive
+from wire.runtime.intake import Intake
+from wire.runtime.link import Link
+from wire.runtime.mqtt import MqttLink
+from wire.runtime.observe import Counters
+from wire.runtime.outbox import Outbox
+from wire.runtime.uplink import Uplink
+from wire.topics import EdgeRoute, GatewayRoute
+
+log = logging.getLogger("twinline.gateway")
+
+
+@dataclass(frozen=True)
+class Links:
+    """Telemetry and setpoints travel on connections of their own, on both sides."""
+
+    south: Link
+    north: Link
+    setpoints_south: Link
+    setpoints_north: Link
+
+    async def run(self) -> None:
+        """Keep all four up until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.south.run(), name="link/south")
+            tasks.create_task(self.north.run(), name="link/north")
+            tasks.create_task(self.setpoints_south.run(), name="link/setpoints-south")
+            tasks.create_task(self.setpoints_north.run(), name="link/setpoints-north")
+
+
+@dataclass(frozen=True)
+class Tallies:
+    """Five figures for each of the gateway's three jobs."""
+
+    intake: Counters = field(default_factory=Counters)
+    uplink: Counters = field(default_factory=Counters)
+    setpoints: Counters = field(default_factory=Counters)
+
+
+def mqtt_links(config: GatewayConfig, last_will: bytes) -> Links:
+    """The real links; the cloud hears the last will on the northern one."""
+    name = f"gateway-{config.site}-{config.gateway}"
+    alive = GatewayRoute(config.site, config.gateway).alive
+    return Links(
+        south=MqttLink(config.south, f"{name}-south"),
+        north=MqttLink(config.north, f"{name}-north", will=(alive, last_will)),
+        setpoints_south=MqttLink(config.south, f"{name}-south-setpoints"),
+        setpoints_north=MqttLink(config.north, f"{name}-north-setpoints"),
+    )
+
+
+class Relay:
+    """One site gateway. ``connect`` makes the links, given the payload of the last will."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        connect: Callable[[GatewayConfig, bytes], Links] = mqtt_links,
+        *,
+        now: Callable[[], int] = time.time_ns,
+        nonce: Callable[[], str] = secrets.token_hex,
+    ) -> None:
+        self.tallies = Tallies()
+        self.dead_letters = DeadLetters(Path(config.state) / "refused.jsonl", now=now)
+        self.outbox = Outbox(
+            Path(config.state) / "outbox.db",
+            source=None,
+            quota_bytes=config.quota,
+            grace_s=config.grace,
+            now=now,
+        )
+        self._config = config
+        self._now = now
+        self._nonce = nonce()
+        self._links = connect(config, farewell(self._alive()))
+
+    async def run(self) -> None:
+        """Relay until cancelled."""
+        await asyncio.to_thread(Path(self._config.state).mkdir, parents=True, exist_ok=True)
+        links, route = self._links, GatewayRoute(self._config.site, self._config.gateway)
+        presence = Presence(links.south, links.north, route, self._alive, self.dead_letters.put)
+        async with self.outbox, asyncio.TaskGroup() as tasks:
+            intake, uplink = self._intake(), self._uplink(route)
+            tasks.create_task(links.run(), name="links")
+            tasks.create_task(self.dead_letters.run(), name="dead-letters")
+            tasks.create_task(intake.run(), name="intake")
+            tasks.create_task(uplink.run(), name="uplink")
+            tasks.create_task(presence.run(), name="presence")
+            tasks.create_task(
+                pass_down(links.setpoints_north, links.setpoints_south, route, self.tallies.setpoints),
+                name="setpoints",
+            )
+            log.info("gateway %s/%s is up", *route)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await presence.say_goodbye()
+
+    def _intake(self) -> Intake:
+        config = self._config
+        schemas = self.outbox.schemas()
+        ingest = Ingest(config, self.outbox, self.dead_letters, schemas, now=self._now)
+        return Intake(
+            self._links.south,
+            topics.edges_up(config.site, config.gateway),
+            Receiver(self.outbox.positions(), schemas=ingest.known()),
+            ingest.commit,
+            lambda topic: EdgeRoute(config.site, config.gateway, topics.edge_of(topic)).ack,
+            term=lambda: 0,
+            refused=self.dead_letters.put,
+            counters=self.tallies.intake,
+        )
+
+    def _uplink(self, route: GatewayRoute) -> Uplink:
+        return Uplink(
+            self.outbox, self._links.north, up_topic=route.up, ack_topic=route.ack, counters=self.tallies.uplink
+        )
+
+    def _alive(self) -> Alive:
+        return Alive(
+            site=self._config.site,
+            name=self._config.gateway,
+            role="gateway",
+            online=True,
+            at=self._now(),
+            nonce=self._nonce,
+            backlog=self.outbox.totals.pending_records,
+            config_hash=blake2b(self._config.model_dump_json().encode(), digest_size=8).hexdigest(),
+        )

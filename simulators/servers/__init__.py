@@ -1,0 +1,1 @@
+"""Device servers: any plant behind a real Modbus TCP, OPC UA or MQTT interface."""

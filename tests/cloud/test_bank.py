@@ -1,0 +1,365 @@
+"""The bank's promise: the posterior depends on the set of events and on nothing else, to the last bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cloud.bank import Bank, Events, Outcome, Outputs
+from cloud.twins.model import Twin, TwinType
+from tests.cloud.estimation.models import MS, SECOND, driven, level, tank, trend, twin
+from wire.errors import BadData
+
+T0 = 1_700_000_000 * SECOND
+
+
+class Sample(NamedTuple):
+    twin: int
+    channel: int
+    time: int
+    origin: int
+    value: float
+    noise: float = 1.0
+
+
+def events(samples: list[Sample]) -> Events:
+    columns = list(zip(*samples)) or [()] * 6
+    kinds = (np.int64, np.int16, np.int64, np.int64, np.float64, np.float64)
+    return Events(*(np.array(column, kind) for column, kind in zip(columns, kinds)))
+
+
+def stream(kind: TwinType, handle: int, count: int, seed: int, every: int = 230 * MS) -> list[Sample]:
+    """Inputs and samples of all channels with jitter, some at equal times, some wild enough for the gate."""
+    rng = np.random.default_rng(seed)
+    samples = []
+    for i in range(count):
+        channel = int(rng.integers(len(kind.channels)))
+        tight = kind.name == "tank"
+        base = (0.125 if channel >= 2 else 3.0) if tight else 0.0
+        spread = (0.003 if channel >= 2 else 0.3) if tight else 1.0
+        value = base + spread * rng.normal() * (40 if rng.random() < 0.1 else 1)
+        time = T0 + i * every + int(rng.integers(3)) * 50 * MS
+        samples.append(
+            Sample(handle, channel, time, int(rng.integers(4)), float(value), 3.0 if rng.random() < 0.2 else 1.0)
+        )
+    return samples
+
+
+def bits(bank: Bank, handle: int) -> tuple[object, ...]:
+    """Everything that must be equal, as bytes."""
+    time, x, P = bank.state(handle)
+    now = bank.now([handle], time + 1700 * MS)[0]
+    counts = now.updates, now.gated, now.resets, now.nis_count
+    return time, x.tobytes(), P.tobytes(), now.mean.tobytes(), now.sigma.tobytes(), now.nis, now.nis_total, counts
+
+
+KINDS = [
+    level(gate=0.99), trend(gate=0.99, initial_from=["s0", None]), driven(gate=0.99), driven(gate=0.99, is_linear=False), tank(),
+]  # fmt: skip
+
+
+def rows_of(outputs: list[Outputs]) -> dict[tuple[str, int], tuple[int, bytes, bytes]]:
+    """Final row of every twin and tick, as a store would keep it: highest revision wins, equal ones must be equal."""
+    kept: dict[tuple[str, int], tuple[int, bytes, bytes]] = {}
+    for output in outputs:
+        for table in output.estimates:
+            for i, name in enumerate(table.twin):
+                row = int(table.revision[i]), table.mean[i].tobytes(), table.sigma[i].tobytes()
+                old = kept.get((name, int(table.time[i])))
+                if old is None or row[0] >= old[0]:
+                    kept[name, int(table.time[i])] = row
+    return kept
+
+
+def run(kinds: list[TwinType], samples: list[Sample], cuts: list[int], order: list[int]) -> tuple[Bank, list[Outputs]]:
+    """Twins adopted in ``order``; samples name twins by their place in ``kinds``; batches end at ``cuts``."""
+    bank = Bank()
+    handles = {}
+    for place in order:
+        handles[place] = bank.adopt(twin(kinds[place], f"t{place}"))
+    moved = [sample._replace(twin=handles[sample.twin]) for sample in samples]
+    borders = [0, *sorted(cut % (len(moved) + 1) for cut in cuts), len(moved)]
+    outputs = [bank.step(events(moved[a:b])) for a, b in zip(borders, borders[1:])]
+    return bank, outputs
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_arrival_order_batches_and_company_change_no_bit(data: st.DataObject) -> None:
+    which = data.draw(st.lists(st.integers(0, len(KINDS) - 1), min_size=1, max_size=4))
+    kinds = [KINDS[i] for i in which]
+    seed = data.draw(st.integers(0, 10_000))
+    streams = [stream(kind, i, data.draw(st.integers(1, 60)), seed + i) for i, kind in enumerate(kinds)]
+    ordered = sorted((s for one in streams for s in one), key=lambda s: s.time)
+    unique = {(s.twin, s.channel, s.time, s.origin): s for s in reversed(ordered)}
+    ordered = sorted(unique.values(), key=lambda s: s.time)
+    calm, calm_rows = run(kinds, ordered, [], list(range(len(kinds))))
+    shuffled = data.draw(st.permutations(ordered))
+    cuts = data.draw(st.lists(st.integers(0, 500), max_size=8))
+    adopted = data.draw(st.permutations(range(len(kinds))))
+    wild, wild_rows = run(kinds, list(shuffled), cuts, list(adopted))
+    for place in range(len(kinds)):
+        there = calm._names[f"t{place}"], wild._names[f"t{place}"]
+        assert bits(calm, there[0]) == bits(wild, there[1])
+    assert rows_of(calm_rows) == rows_of(wild_rows)
+
+
+def test_a_crowd_changes_no_bit() -> None:
+    for kind in KINDS:
+        samples = stream(kind, 0, 50, 5)
+        alone, _ = run([kind], samples, [], [0])
+        crowd = [s for i in range(97) for s in stream(kind, i, 20 + i % 60, 5 if i == 41 else 100 + i)]
+        crowd = [s for s in crowd if s.twin != 41] + [s._replace(twin=41) for s in samples]
+        together, _ = run([kind] * 97, sorted(crowd, key=lambda s: s.time), [700, 1900], list(range(97)))
+        assert bits(alone, 0) == bits(together, 41)
+
+
+def test_every_event_ends_in_one_outcome() -> None:
+    bank = Bank()
+    a = bank.adopt(twin(level(horizon_s=10.0)))
+    first = Sample(a, 0, T0 + 20 * SECOND, 0, 1.0)
+    batch = [
+        first,
+        first,
+        first._replace(origin=1),
+        first._replace(time=T0 + 9 * SECOND),
+        first._replace(time=T0 + 10 * SECOND),
+        first._replace(value=np.nan),
+        first._replace(noise=0.0),
+        first._replace(channel=1),
+        first._replace(twin=99),
+    ]
+    out = bank.step(events(batch))
+    F, L, D, R = Outcome.FUSED, Outcome.LATE, Outcome.DUPLICATE, Outcome.REFUSED
+    assert out.outcome.tolist() == [F, D, F, L, F, R, R, R, R]
+    again = bank.step(events(batch[:5]))
+    assert again.outcome.tolist() == [D, D, D, L, D]
+    assert bank.now([a])[0].updates == 3
+    bank.forget(a)
+    assert bank.step(events([first])).count(R) == 1
+    with pytest.raises(KeyError):
+        bank.state(a)
+    with pytest.raises(KeyError):
+        bank.now([a])
+
+
+def test_lateness_counts_from_the_newest_arrival_within_a_batch() -> None:
+    def outcomes(cuts: list[int]) -> list[int]:
+        times = [0, 5, 3, 20, 9, 10, 31, 21]
+        samples = [Sample(0, 0, T0 + t * SECOND, 0, 0.0) for t in times]
+        _, outputs = run([level(horizon_s=10.0)], samples, cuts, [0])
+        return [code for output in outputs for code in output.outcome.tolist()]
+
+    F, L = Outcome.FUSED, Outcome.LATE
+    assert outcomes([]) == outcomes(list(range(8))) == outcomes([5]) == [F, F, F, F, L, F, F, F]
+
+
+def test_ticks_rest_on_all_events_up_to_them_and_silence_writes_nothing() -> None:
+    bank = Bank()
+    h = bank.adopt(twin(level()))
+    out = bank.step(events([Sample(h, 0, T0 + t * MS, 0, 1.0) for t in (200, 1000, 1300, 9500, 10_100)]))
+    (rows,) = out.estimates
+    assert ((rows.time - T0) // SECOND).tolist() == [1, 2, 10]
+    assert rows.revision.tolist() == [2, 3, 4]
+    late = bank.step(events([Sample(h, 0, T0 + 1200 * MS, 0, 5.0), Sample(h, 0, T0 + 4500 * MS, 0, 5.0)])).estimates[0]
+    assert [(int(t - T0) // SECOND, int(r)) for t, r in zip(late.time, late.revision)] == [
+        (1, 2),
+        (2, 4),
+        (5, 5),
+        (10, 6),
+    ]
+    assert late.mean[0] == rows.mean[0]
+    assert late.mean[1] != rows.mean[1]
+
+
+def test_now_and_forecast_leave_the_live_twin_alone() -> None:
+    bank = Bank()
+    h = bank.adopt(twin(tank()))
+    bank.step(events(sorted(stream(tank(), h, 60, 3), key=lambda s: s.time)))
+    before = bits(bank, h)
+    newest = bank.state(h)[0]
+    mean, sigma = bank.forecast(h, np.array([newest + s * SECOND for s in (1, 60, 600)]))
+    assert mean.shape == sigma.shape == (3, 6)
+    assert (np.diff(sigma[:, 2]) > 0).all()
+    later = bank.now([h], newest + 60 * SECOND)[0]
+    assert later.mean.tobytes() == mean[1].tobytes()
+    assert bank.now([h], newest - SECOND)[0].time == newest
+    assert bits(bank, h) == before
+
+
+def test_now_keeps_the_order_of_the_handles_and_knows_silent_twins() -> None:
+    bank = Bank()
+    handles = [bank.adopt(twin(kind, f"t{i}")) for i, kind in enumerate([level(), trend(), level()])]
+    bank.step(events([Sample(handles[2], 0, T0, 0, 7.0)]))
+    third, first, second = bank.now([handles[2], handles[0], handles[1]])
+    assert third.started and third.measured[0] == 7.0 and third.measured_at[0] == T0
+    assert not first.started and first.newest == -1 and np.isnan(first.measured[0]) and first.measured_at[0] == -1
+    assert second.mean.shape == (2,) and np.isnan(second.nis)
+    assert first.mean[0] == 0.0 and first.sigma[0] == 10.0
+
+
+class Store:
+    """What a checkpoint store keeps."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes] = {}
+
+    def save(self, bank: Bank) -> None:
+        self.blobs |= bank.pack()
+        bank.saved()
+
+    def revive(self, twins: list[Twin]) -> tuple[Bank, list[str]]:
+        bank = Bank()
+        for one in twins:
+            bank.adopt(one)
+        return bank, bank.restore(self.blobs)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_restart_anywhere_changes_no_bit(data: st.DataObject) -> None:
+    kinds = [KINDS[i] for i in data.draw(st.lists(st.integers(0, len(KINDS) - 1), min_size=1, max_size=3))]
+    samples = [s for i, kind in enumerate(kinds) for s in stream(kind, i, data.draw(st.integers(1, 80)), 7 + i)]
+    samples = list(data.draw(st.permutations(samples)))
+    steady, _ = run(kinds, samples, [], list(range(len(kinds))))
+    twins = [twin(kind, f"t{i}") for i, kind in enumerate(kinds)]
+    store, bank = Store(), Bank()
+    names = {i: bank.adopt(one) for i, one in enumerate(twins)}
+    at = 0
+    while at < len(samples):
+        size = data.draw(st.integers(1, 30))
+        batch = [s._replace(twin=names[s.twin]) for s in samples[at : at + size]]
+        bank.step(events(batch))
+        fate = data.draw(st.sampled_from(["save", "save", "save", "kill", "failed-save-then-save", "kill-after-save"]))
+        if fate == "failed-save-then-save":
+            bank.pack()
+        if fate != "kill":
+            store.save(bank)
+            at += size
+        if fate.startswith("kill"):  # whatever was not saved comes again, from a bank built in another order
+            adopted = data.draw(st.permutations(twins))
+            bank, told = store.revive(list(adopted))
+            assert told == []
+            names = {i: bank._names[one.name] for i, one in enumerate(twins)}
+    for i in names:
+        assert bits(steady, i) == bits(bank, names[i])
+
+
+def test_deltas_are_small_and_a_base_replaces_them_in_time() -> None:
+    bank, store = Bank(), Store()
+    h = bank.adopt(twin(level(horizon_s=30.0)))
+    sizes = []
+    for i in range(3000):
+        bank.step(events([Sample(h, 0, T0 + (10 * i + j) * 30 * MS, 0, 0.0) for j in range(10)]))
+        blobs = bank.pack()
+        sizes.append(sum(map(len, blobs.values())))
+        store.blobs |= blobs
+        bank.saved()
+    assert np.median(sizes) < 1500
+    assert max(sizes) < 300_000
+    alive = {key: data for key, data in store.blobs.items() if data}
+    assert sum(map(len, alive.values())) < 500_000
+    again, told = store.revive([twin(level(horizon_s=30.0))])
+    assert told == [] and bits(again, 0) == bits(bank, h)
+
+
+def test_a_batch_taken_between_pack_and_saved_is_saved_later() -> None:
+    bank, store = Bank(), Store()
+    h = bank.adopt(twin(level()))
+    samples = [Sample(h, 0, T0 + i * SECOND, 0, float(i)) for i in range(20)]
+    for sample in samples:
+        store.blobs |= bank.pack()
+        bank.step(events([sample]))
+        bank.saved()
+    store.save(bank)
+    again, _ = store.revive([twin(level())])
+    assert bits(again, 0) == bits(bank, h)
+
+
+def test_a_forgotten_twin_does_not_come_back_and_a_new_one_starts_fresh() -> None:
+    bank, store = Bank(), Store()
+    a, b = bank.adopt(twin(level(), "a")), bank.adopt(twin(level(), "b"))
+    bank.step(events([Sample(h, 0, T0 + i * SECOND, 0, 50.0) for h in (a, b) for i in range(9)]))
+    store.save(bank)
+    bank.forget(a)
+    store.save(bank)
+    fresh = bank.adopt(twin(level(), "a"))
+    assert bank.state(fresh)[1][0] == 0.0
+    bank.step(events([Sample(fresh, 0, T0, 0, 1.0)]))
+    store.save(bank)
+    again, told = store.revive([twin(level(), "b"), twin(level(), "a")])
+    assert told == []
+    assert bits(again, 0) == bits(bank, b)
+    assert bits(again, 1) == bits(bank, fresh)
+
+
+def test_what_cannot_be_restored_is_told() -> None:
+    bank, store = Bank(), Store()
+    for name in ("a", "b"):
+        bank.adopt(twin(level(), name))
+    bank.adopt(twin(trend(), "c"))
+    bank.step(events([Sample(h, 0, T0, 0, 1.0) for h in range(3)]))
+    store.save(bank)
+    changed = replace(level(), hash="another")
+    again, told = store.revive([twin(level(), "b"), twin(changed, "a")])
+    assert len(told) == 2 and any(line.startswith("a:") for line in told) and any("trend" in line for line in told)
+    assert bits(again, 0) == bits(bank, 1)
+    assert not again.now([1])[0].started
+    store.save(again)
+    assert not any(data for key, data in store.blobs.items() if "trend" in key)
+
+
+def test_damage_is_bad_data() -> None:
+    bank, store = Bank(), Store()
+    bank.adopt(twin(level()))
+    bank.step(events([Sample(0, 0, T0, 0, 1.0)]))
+    store.save(bank)
+    (key,) = store.blobs
+    for hurt in (
+        store.blobs[key][:-1],
+        b"\0" + store.blobs[key][1:],
+        b"x",
+        store.blobs[key][:40] + b"?" + store.blobs[key][41:],
+    ):
+        with pytest.raises(BadData, match="checkpoint"):
+            other = Store()
+            other.blobs = {key: hurt}
+            other.revive([twin(level())])
+
+
+def test_a_missing_delta_is_bad_data() -> None:
+    bank, store = Bank(), Store()
+    bank.adopt(twin(level()))
+    for i in range(4):
+        bank.step(events([Sample(0, 0, T0 + i * SECOND, 0, 1.0)]))
+        store.save(bank)
+    assert len(store.blobs) == 4
+    del store.blobs[sorted(store.blobs)[-2]]
+    with pytest.raises(BadData):
+        store.revive([twin(level())])
+
+
+def test_a_twin_cannot_be_adopted_twice() -> None:
+    bank = Bank()
+    bank.adopt(twin(level()))
+    with pytest.raises(ValueError, match="already"):
+        bank.adopt(twin(trend()))
+
+
+def test_more_events_than_the_ring_may_hold_stay_bounded() -> None:
+    bank = Bank()
+    h = bank.adopt(twin(level(horizon_s=1e6)))
+    count = 20_000
+    columns = Events(
+        np.full(count, h), np.zeros(count, np.int16), T0 + np.arange(count) * MS, np.zeros(count, np.int64),
+        np.zeros(count), np.ones(count),
+    )  # fmt: skip
+    assert bank.step(columns).count(Outcome.FUSED) == count
+    assert bank._groups[0].cohort.ring.capacity <= 32_768
+    early = bank.step(events([Sample(h, 0, T0 + 10 * MS, 9, 0.0), Sample(h, 0, T0 + 19_000 * MS, 9, 0.0)]))
+    assert early.outcome.tolist() == [Outcome.LATE, Outcome.FUSED]
