@@ -12,7 +12,6 @@ import argparse
 import json
 import platform
 import signal
-import sqlite3
 import statistics
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from bench.deployment import Deployment, deployment, wait_until
 from bench.plant import REGISTERS
+from wire.runtime.outbox import Outbox
 
 DEVICES = 100
 
@@ -48,8 +48,11 @@ def loop(folder: Path, seconds: float) -> None:
         after = {name: made.processes.usage(name) for name in before}
         applied = end["readings_applied"] - start["readings_applied"]
         edge_us = 1e6 * (after["edge"].cpu_s - before["edge"].cpu_s) / applied
+        made.processes.stop("plant")
+        outbox = made.folder / "edge" / "outbox.db"
+        wait_until(lambda: not Outbox.inspect(outbox).pending_records, 30, "the edge's outbox is empty")
         made.processes.stop("edge")
-        committed = committed_readings(made)
+        committed = Outbox.inspect(outbox).committed_readings
         wait_until(
             lambda: made.stats()["readings_applied"] >= committed, 30, "the cloud has applied what was committed"
         )
@@ -143,17 +146,6 @@ def settle(made: Deployment) -> None:
     """Readings flow and the start-up backlog is gone."""
     wait_until(lambda: made.stats()["readings_applied"] > 2_000, 60, "readings are applied")
     time.sleep(3)
-
-
-def committed_readings(made: Deployment) -> int:
-    """What the stopped edge says it has ever committed, from its own outbox file."""
-    from wire.runtime.outbox import Outbox
-
-    try:
-        (path,) = (made.folder / "edge").glob("*.sqlite*3*") or (made.folder / "edge").glob("outbox*")
-    except (ValueError, sqlite3.Error) as error:
-        raise SystemExit(f"no outbox in {made.folder}/edge: {error}") from None
-    return Outbox.inspect(path).committed_readings
 
 
 FIGURES = {"loop": loop, "latency": latency, "recovery": recovery}

@@ -25,6 +25,7 @@ import psutil
 from bench.plant import REGISTERS
 
 SCRIPTS = Path(sys.executable).parent
+ROOT = Path(__file__).parents[1]
 BROKER = """listener {port} 127.0.0.1
 allow_anonymous true
 persistence false
@@ -43,6 +44,14 @@ of: signal
 with: {{unit: V, noise: 0.5 V}}
 bind: {{value: bench/edge-1/d{device}/r{register}}}
 """
+
+
+def free_port() -> int:
+    """One loopback port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def free_block(size: int) -> int:
@@ -81,7 +90,7 @@ class Processes:
     def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         """Start one; its output goes to ``<name>.log``."""
         with (self.folder / f"{name}.log").open("ab") as log:
-            self._running[name] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder)
+            self._running[name] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
         return self._running[name]
 
     def stop(self, name: str, number: signal.Signals = signal.SIGTERM) -> None:
@@ -112,7 +121,7 @@ class Deployment:
     def __init__(self, processes: Processes, *, devices: int, period_s: float) -> None:
         self.processes, self.devices, self.period_s = processes, devices, period_s
         self.folder = processes.folder
-        self.mqtt_port, self.api_port = free_block(2), free_block(3)
+        self.mqtt_port, self.api_port = free_port(), free_port()
         self.plant_base = free_block(devices + 1)
         self._client: httpx.Client | None = None
 

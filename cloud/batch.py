@@ -29,6 +29,7 @@ class Staged:
     """A batch after the twins have seen it; what is left is to write it down.
 
     ``received`` (R,) are the edges' stamps of all readings in it. ``schemas`` are schema records by source, encoded.
+    ``results`` is emptied when they have been handed over.
     """
 
     batch: Batch
@@ -83,10 +84,10 @@ class Batcher:
                 self._sort_in(item, now)
             except BadData as error:
                 self._tally.outcomes["malformed"] += item.readings or 1
-                now.events.append(_refusal(item.record, error))
-                log.warning(
-                    "record %d/%d of %s refused: %s", item.record.epoch, item.record.seq, item.record.source, error
-                )
+                now.refused.append(_refusal(item.record, error))
+        if now.refused:
+            first = now.refused[0]
+            log.warning("%d records refused, the first one of %s: %s", len(now.refused), first.subject, first.text)
         estimates, happened = self._fuse(now) if now.decoded else ([], [])
         chunks = [decoded.chunk for decoded in now.decoded]
         self._tally.stored += sum(len(chunk.point) for chunk in chunks)
@@ -108,7 +109,8 @@ class Batcher:
                 decoded = decode(record, body, schema)
                 now.decoded.append(decoded)
                 now.routed.append(route(decoded.chunk, self._fleet.routes(record.source, schema)))
-                self._tally.outcomes["filtered"] += body.filtered
+                if body.filtered:
+                    self._tally.outcomes["filtered"] += body.filtered
             case SchemaBody():
                 self.learn(record, body)
                 now.schemas[record.source] = item.raw

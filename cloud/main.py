@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="only check the file and the keys it names")
     parser.add_argument("--log-json", action="store_true", help="one JSON object per log line")
     given = parser.parse_args(argv)
-    configure_logging(as_json=given.log_json)
+    configure_logging(given.log_json)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every single request
     try:
         config = files.load(given.config, CloudConfig)

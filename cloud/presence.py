@@ -18,7 +18,8 @@ STALE_AFTER_NS = 35_000_000_000
 class Heard(NamedTuple):
     """One announcement: which gateway carried it, and when it arrived here (ns UTC).
 
-    ``stale``: a retained one that was already old when it arrived, so nobody may be behind it any more.
+    ``stale``: it was already old when it arrived, kept by a broker or repeated by a gateway, so nobody may be behind it
+    any more. (A clock that is half a minute off looks the same, and no setpoint passes such an edge's guard anyway.)
     """
 
     alive: Alive
@@ -40,14 +41,14 @@ class Presences:
         """Take in one announcement.
 
         Raises BadData: ``malformed`` and its like, or ``misplaced`` if it does not belong to its topic. An
-        announcement older than the one already held (a retained one after a reconnection) changes nothing.
+        stale announcement that is older than the one already held changes nothing.
         """
         alive, route = decode(Alive, delivery.payload), gateway_of(delivery.topic)
         name = delivery.topic.rsplit("/", 1)[-1] if alive.role == "edge" else route.gateway
         depth = 8 if alive.role == "edge" else 7
         if (alive.site, alive.name) != (route.site, name) or delivery.topic.count("/") != depth - 1:
             raise BadData("misplaced", f"{alive.role} {alive.site}/{alive.name} announced on {delivery.topic}")
-        stale = delivery.retain and now - alive.at > STALE_AFTER_NS
+        stale = now - alive.at > STALE_AFTER_NS
         heard = Heard(alive, route, now, stale)
         key = (alive.role, f"{alive.site}/{alive.name}")
         before = self._heard.get(key)

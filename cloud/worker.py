@@ -119,8 +119,8 @@ class Worker:
         alive = self._link.subscribe(CLOUD_ALIVE), self._link.subscribe(CLOUD_EDGE_ALIVE)
         latest = self._link.subscribe(CLOUD_LATEST)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._link.run(), name="worker/link")
             tasks.create_task(intake.run(), name="worker/intake")
+            tasks.create_task(self._link.run(), name="worker/link")
             tasks.create_task(self._listen(alive[0], self._hear), name="worker/alive")
             tasks.create_task(self._listen(alive[1], self._hear), name="worker/edge-alive")
             tasks.create_task(self._listen(latest, self._glance), name="worker/latest")
@@ -168,6 +168,7 @@ class Worker:
         staged = self._staged
         if staged.results:
             await self._on_results(staged.results)
+            staged.results.clear()
         aside = list(self._aside)
         await self._try("history", self._append(staged.batch, aside))
         moved = {key: position for key, position in positions.items() if self._saved.get(key) != position}

@@ -9,12 +9,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from edge.guard import Desk, Key, Last, Verdict, judge
 from edge.lane import Lane, Outcome
 from edge.revisions import Revisions
+from wire.errors import Unavailable
 from wire.messages import PointRevision, ResultBody, Setpoint, State
 from wire.runtime.link import Delivery
 from wire.runtime.observe import Counters
+from wire.runtime.service import backoff
 
 _REPORTS = 256
 """Results waiting for their commit; when full, the lane that has another one waits."""
+_RETRY_CAP_S = 1.0
 
 Append = Callable[[ResultBody], Awaitable[object]]
 
@@ -29,9 +32,15 @@ class Reporter:
         self._waiting: asyncio.Queue[ResultBody] = asyncio.Queue(_REPORTS)
 
     async def run(self) -> None:
-        """Commit what is reported, until cancelled."""
+        """Commit what is reported, until cancelled; a full disk only delays it."""
         while True:
-            await self._append(await self._waiting.get())
+            body = await self._waiting.get()
+            for pause in backoff(_RETRY_CAP_S):
+                try:
+                    await self._append(body)
+                    break
+                except Unavailable:
+                    await asyncio.sleep(pause)
 
     async def report(self, key: Key, unit: str, outcome: Outcome) -> None:
         """Say what became of a command, with the last revision that is on disk for its point."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
 from types import ModuleType
 
@@ -31,6 +32,14 @@ class Assembly:
     @property
     def source(self) -> str:
         return f"{self.config.site}/{self.config.edge}"
+
+    @property
+    def version(self) -> str:
+        """Of the installed program; empty where it runs from a folder."""
+        try:
+            return version("twinline")
+        except PackageNotFoundError:
+            return ""
 
     @property
     def offsets(self) -> list[int]:
@@ -108,8 +117,8 @@ def _schema(config: EdgeConfig, points: Sequence[Sequence[Point]]) -> SchemaBody
         for device, own in zip(config.devices, points, strict=True)
         for point in own
     ]
-    models = [config, *config.devices, *(point for own in points for point in own)]
-    whole = "".join(model.model_dump_json() for model in models)
+    models = [*config.devices, *(point for own in points for point in own)]
+    whole = config.model_dump_json(exclude={"devices"}) + "".join(model.model_dump_json() for model in models)
     return SchemaBody(
         schema_hash=_digest("".join(each.model_dump_json() for each in declared)),
         config_hash=_digest(whole),

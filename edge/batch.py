@@ -33,21 +33,18 @@ class Rows:
 
 
 class Batch:
-    """Gathers samples until somebody takes them.
+    """Gathers samples until somebody takes them; whoever adds bounds it by looking at ``len``.
 
-    ``ranges`` holds the declared range of every point, in its own unit; ``newest`` the stamps of the last process's
-    newest readings. The gatherer bounds it by looking at ``len``.
+    ``ranges`` holds the declared range of every point, in its own unit.
     """
 
-    def __init__(
-        self, schema_hash: str, ranges: Sequence[Bounds], max_skew_ns: int, newest: Sequence[int] = ()
-    ) -> None:
+    def __init__(self, schema_hash: str, ranges: Sequence[Bounds], max_skew_ns: int) -> None:
         self.repeated = 0
         self._schema_hash = schema_hash
         self._ranges = ranges
         self._checked = any(bounds is not None for bounds in ranges)
         self._max_skew_ns = max_skew_ns
-        self._resumed = dict(enumerate(newest))
+        self._resumed: dict[int, int] = {}
         self._rows = Rows()
         self._latest_unstamped = 0
         self._unstamped: list[int] = []

@@ -33,7 +33,7 @@ def driver(kind: str) -> ModuleType:
 def complete(base: type[M], kind: str, part: Literal["Address", "Config"]) -> type[M]:
     """``base`` with the driver's own fields beside it; instances are both."""
     own: type[BaseModel] = getattr(driver(kind), part)
-    return create_model(f"{kind.capitalize()}{base.__name__}", __base__=(base, own))  # type: ignore[call-overload,no-any-return]
+    return create_model(f"{kind.capitalize()}{base.__name__}", __base__=(base, own))  # type: ignore[arg-type]
 
 
 def spread_defaults(data: Any, own: set[str]) -> Any:
@@ -76,8 +76,10 @@ def _with_hints(error: ValidationError, allowed: list[str]) -> ValidationError:
             close = get_close_matches(str(loc[-1]), allowed, n=1)
             hint = f"did you mean `{close[0]}`?" if close else f"allowed here: {', '.join(allowed)}"
             kind = PydanticCustomError("unknown_key", "is an unknown key ({hint})", {"hint": hint})
-        elif detail["type"] == "value_error" or "ctx" not in detail:
-            kind = PydanticCustomError(detail["type"], "{text}", {"text": detail["msg"]})
+        elif detail["type"] not in ("missing", "extra_forbidden", "literal_error"):
+            kind = PydanticCustomError(detail["type"], "{text}", {"text": detail["msg"].removeprefix("Value error, ")})
         return InitErrorDetails(type=kind, loc=loc, input=detail["input"], ctx=detail.get("ctx", {}))
 
-    return ValidationError.from_exception_data(error.title, [explain(detail) for detail in error.errors()])
+    # a default that depends on a field that is wrong is no problem of its own
+    details = [detail for detail in error.errors() if detail["type"] != "default_factory_not_called"]
+    return ValidationError.from_exception_data(error.title, [explain(detail) for detail in details])

@@ -76,7 +76,7 @@ class Profile(Settings):
 
     profile: Name
     kind: Name
-    points: Annotated[tuple[Point, ...], Field(min_length=1)]
+    points: tuple[Point, ...]
 
     @model_validator(mode="before")
     @classmethod
@@ -99,6 +99,8 @@ class Profile(Settings):
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
         names = [point.point for point in self.points]
+        if not names:
+            raise ValueError("a profile needs at least one point")
         _refuse_twice(names)
         for point in self.points:
             if point.write and point.write.readback and point.write.readback not in names:
@@ -119,7 +121,8 @@ class Device(Settings):
 def _device(value: Any, info: ValidationInfo) -> Device:
     kind = value.get("kind") if isinstance(value, dict) else None
     model = completing.complete(Device, kind, "Config") if isinstance(kind, str) else Device
-    return completing.check(model, value, info)
+    device: Device = completing.check(model, value, info)
+    return device
 
 
 class EdgeConfig(Settings):
@@ -131,7 +134,7 @@ class EdgeConfig(Settings):
     state: LocalPath
     """Folder of the outbox and of what else must survive a restart."""
     link: MqttConfig
-    devices: Annotated[tuple[Annotated[Device, PlainValidator(_device)], ...], Field(min_length=1)]
+    devices: tuple[Annotated[Device, PlainValidator(_device)], ...]
     trust: LocalPath | None = None
     """File of the keys that may sign setpoints; without one every setpoint is refused."""
     linger: Duration = 0.02
@@ -145,6 +148,8 @@ class EdgeConfig(Settings):
     @field_validator("devices")
     @classmethod
     def _unique(cls, devices: tuple[Device, ...]) -> tuple[Device, ...]:
+        if not devices:
+            raise ValueError("must name at least one device")
         _refuse_twice([device.device for device in devices])
         return devices
 

@@ -1,4 +1,4 @@
-"""One device and its driver: keeps time, keeps trying, and says once when the device is gone and once when it is back."""
+"""One device and its driver: keeps time, keeps trying, says once when the device is gone and once when it is back."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from edge.assembly import Assembly
-from wire import __version__ as version
 from wire.codec import encode, encode_record, join_frame
 from wire.errors import Unavailable
 from wire.messages import Alive, PointRevision, ReadingsBody, Record
@@ -84,7 +83,12 @@ class Presence:
 
 
 def alive(
-    assembly: Assembly, nonce: str, now: int, online: bool, backlog: int = 0, revisions: list[PointRevision] | None = None
+    assembly: Assembly,
+    nonce: str,
+    now: int,
+    online: bool,
+    backlog: int = 0,
+    revisions: list[PointRevision] | None = None,
 ) -> Alive:
     """The message; also the last will, made before the first connection."""
     config, schema = assembly.config, assembly.schema
@@ -97,7 +101,7 @@ def alive(
         nonce=nonce,
         clock_trusted=clock_trusted(now),
         backlog=backlog,
-        version=version,
+        version=assembly.version,
         config_hash=schema.config_hash,
         schema_hash=schema.schema_hash,
         revisions=revisions or [],

@@ -37,10 +37,11 @@ class Stamps:
         if self._map is not None:
             self._map.close()
 
-    def all(self) -> list[int]:
-        """By point index; 0 where nothing has been committed yet."""
+    def get(self, point: int) -> int:
+        """0 where nothing has been committed yet."""
         assert self._map is not None
-        return list(struct.unpack(f"<{(self._size - _HEAD) // 8}q", self._map[_HEAD:]))
+        stamp: int = struct.unpack_from("<q", self._map, _HEAD + 8 * point)[0]
+        return stamp
 
     def set(self, point: int, time: int) -> None:
         assert self._map is not None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gateway.config import GatewayConfig
 from gateway.deadletter import DeadLetters
+from gateway.latest import Newest
 from gateway.normalise import Columns, columns, replaced, schema_to_si, to_si
 from wire.codec import encode_record
 from wire.delivery import Position, Received, StreamKey
@@ -28,13 +29,15 @@ class Ingest:
         config: GatewayConfig,
         outbox: Outbox,
         dead_letters: DeadLetters,
-        schemas: Sequence[Record],
+        newest: Newest,
+        schemas: Sequence[Record] = (),
         *,
         now: Callable[[], int],
     ) -> None:
         self._config = config
         self._outbox = outbox
         self._dead_letters = dead_letters
+        self._newest = newest
         self._now = now
         self._columns: dict[tuple[str, str], Columns] = {}
         self._passed: dict[tuple[str, str], Memory] = {}
@@ -45,7 +48,9 @@ class Ingest:
     async def commit(self, records: Sequence[Received], positions: Mapping[StreamKey, Position]) -> None:
         """Store all of them or none; raises Unavailable if the disk refuses, and may then be called again."""
         passed = dict(self._passed)
-        relayed = [self._relayed(received, passed) for received in records]
+        # a repeated schema stands outside the sequence: it is learned here, whoever is next asks for it by itself
+        fresh = [self._relayed(received, passed) for received in records]
+        relayed = [each for each in fresh if each.seq >= 0]
         await self._outbox.relay(relayed, positions)
         self._passed = passed
 
@@ -71,7 +76,16 @@ class Ingest:
             return _changed(record, replaced(body, record.seq))
         if normalised.passed:
             passed[key] = normalised.passed
+        self._newest.take(record.source, normalised.body)
         return _changed(record, normalised.body)
+
+    def glance(self, record: Record) -> Record:
+        """A record of newest values in SI, for people; nothing is remembered. Raises BadData if it cannot be read."""
+        body = record.body
+        if not isinstance(body, ReadingsBody):
+            raise BadData("malformed", f"newest values are readings, not {body.kind}")
+        known = self._known((record.source, body.schema_hash))
+        return record.model_copy(update={"body": to_si(body, known, self._now(), {}).body})
 
     def _known(self, key: tuple[str, str]) -> Columns:
         try:

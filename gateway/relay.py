@@ -22,10 +22,12 @@ from gateway.config import GatewayConfig
 from gateway.deadletter import DeadLetters
 from gateway.downlink import pass_down
 from gateway.ingest import Ingest
+from gateway.latest import BEHIND_S, Newest, glance, pass_up
 from gateway.presence import Presence, farewell
 from wire import topics
+from wire.codec import decode
 from wire.delivery import Receiver
-from wire.messages import Alive
+from wire.messages import Alive, Record
 from wire.runtime.intake import Intake
 from wire.runtime.link import Link
 from wire.runtime.mqtt import MqttLink
@@ -99,34 +101,45 @@ class Relay:
         self._config = config
         self._now = now
         self._nonce = nonce()
-        self._links = connect(config, farewell(self._alive()))
+        self._route = GatewayRoute(config.site, config.gateway)
+        self._links = connect(config, farewell(self._announcement(0)))
 
     async def run(self) -> None:
         """Relay until cancelled."""
         await asyncio.to_thread(Path(self._config.state).mkdir, parents=True, exist_ok=True)
-        links, route = self._links, GatewayRoute(self._config.site, self._config.gateway)
-        presence = Presence(links.south, links.north, route, self._alive, self.dead_letters.put)
+        links, route, refused = self._links, self._route, self.dead_letters.put
+        presence = Presence(links.south, links.north, route, self._alive, refused)
         async with self.outbox, asyncio.TaskGroup() as tasks:
-            intake, uplink = self._intake(), self._uplink(route)
-            tasks.create_task(links.run(), name="links")
-            tasks.create_task(self.dead_letters.run(), name="dead-letters")
-            tasks.create_task(intake.run(), name="intake")
-            tasks.create_task(uplink.run(), name="uplink")
-            tasks.create_task(presence.run(), name="presence")
-            tasks.create_task(
-                pass_down(links.setpoints_north, links.setpoints_south, route, self.tallies.setpoints),
-                name="setpoints",
+            uplink = Uplink(
+                self.outbox, links.north, up_topic=route.up, ack_topic=route.ack, counters=self.tallies.uplink
             )
+            newest = Newest(lambda: uplink.lag_s > BEHIND_S)
+            ingest = Ingest(self._config, self.outbox, self.dead_letters, newest, await self._schemas(), now=self._now)
+            parts = {
+                "links": links.run(),
+                "dead-letters": self.dead_letters.run(),
+                "intake": self._intake(ingest).run(),
+                "uplink": uplink.run(),
+                "presence": presence.run(),
+                "setpoints": pass_down(links.setpoints_north, links.setpoints_south, route, self.tallies.setpoints),
+                "latest": pass_up(links.south, links.north, route, ingest.glance, refused),
+                "glance": glance(links.north, route, newest),
+            }
+            for name, part in parts.items():
+                tasks.create_task(part, name=name)
             log.info("gateway %s/%s is up", *route)
             try:
                 await asyncio.Event().wait()
             finally:
                 await presence.say_goodbye()
 
-    def _intake(self) -> Intake:
+    async def _schemas(self) -> list[Record]:
+        """The newest schema of every stream, as forwarded in an earlier life."""
+        stored = [await self.outbox.schema(key) for key in self.outbox.positions() if key.stream == "telemetry"]
+        return [decode(Record, raw) for raw in stored if raw is not None]
+
+    def _intake(self, ingest: Ingest) -> Intake:
         config = self._config
-        schemas = self.outbox.schemas()
-        ingest = Ingest(config, self.outbox, self.dead_letters, schemas, now=self._now)
         return Intake(
             self._links.south,
             topics.edges_up(config.site, config.gateway),
@@ -138,12 +151,10 @@ class Relay:
             counters=self.tallies.intake,
         )
 
-    def _uplink(self, route: GatewayRoute) -> Uplink:
-        return Uplink(
-            self.outbox, self._links.north, up_topic=route.up, ack_topic=route.ack, counters=self.tallies.uplink
-        )
-
     def _alive(self) -> Alive:
+        return self._announcement(self.outbox.totals.pending_records)
+
+    def _announcement(self, backlog: int) -> Alive:
         return Alive(
             site=self._config.site,
             name=self._config.gateway,
@@ -151,6 +162,6 @@ class Relay:
             online=True,
             at=self._now(),
             nonce=self._nonce,
-            backlog=self.outbox.totals.pending_records,
+            backlog=backlog,
             config_hash=blake2b(self._config.model_dump_json().encode(), digest_size=8).hexdigest(),
         )

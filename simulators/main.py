@@ -78,13 +78,14 @@ async def run(scenario: Scenario, stations: Sequence[Station], now: Callable[[],
 async def pace(stations: Sequence[Station], tick_s: float, truth: TruthLog | None, now: Callable[[], int]) -> None:
     """Move all plants in real time without drift: tick ``k`` belongs to ``k * tick_s`` after the start.
 
-    A late turn does every tick it missed, each stamped with the time it belongs to.
+    A late turn does every tick it missed, each stamped with the time it belongs to. The wall clock is read once: a
+    device's clock does not jump when somebody sets ours.
     """
     clock = asyncio.get_running_loop().time
-    start = clock()
+    start, start_ns = clock(), now()
     every = max(1, round(TRUTH_PERIOD_S / tick_s))
     turn = max(1, round(TURN_S / tick_s))
-    tick = 0
+    tick, tick_ns = 0, round(tick_s * 1e9)
     while True:
         late = clock() - start - tick * tick_s
         if late < 0.0:
@@ -92,7 +93,7 @@ async def pace(stations: Sequence[Station], tick_s: float, truth: TruthLog | Non
             continue
         if tick % turn == 0:
             await asyncio.sleep(0)
-        stamp_ns = now() - round(late * 1e9)
+        stamp_ns = start_ns + tick * tick_ns
         for station in stations:
             station.advance(tick, tick_s, stamp_ns)
             if truth is not None and tick % every == 0:

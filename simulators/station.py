@@ -10,6 +10,9 @@ from simulators.noise import Instrument
 from simulators.plants.base import Plant
 from simulators.servers.base import Sample, Server
 
+SETTINGS_S = 1.0
+"""A setting that does not change is shown again after this time, for who came late."""
+
 
 @dataclass(slots=True)
 class Station:
@@ -39,7 +42,8 @@ class Station:
         if well != self.condition:
             self.condition = well
             self.server.impair(well)
-        samples = [*self._converted(tick, t, stamp_ns // 1000 * 1000), *self._settings(stamp_ns // 1000 * 1000)]
+        repeat = tick % max(1, round(SETTINGS_S / dt)) == 0
+        samples = [*self._converted(tick, t, stamp_ns // 1000 * 1000), *self._settings(repeat, stamp_ns // 1000 * 1000)]
         if samples:
             self.server.show(samples)
 
@@ -59,9 +63,9 @@ class Station:
             value = self.instruments[name].read(measured[name], ill.shift(t))
             yield Sample(name, stamp_ns, ill.apply(t, value))
 
-    def _settings(self, stamp_ns: int) -> Iterable[Sample]:
-        """Actuator commands that have changed, also by another's hand."""
+    def _settings(self, repeat: bool, stamp_ns: int) -> Iterable[Sample]:
+        """Actuator commands that have changed, also by another's hand; all of them when it is time to repeat."""
         for name, value in self.plant.settings.items():
-            if self.shown.get(name) != value:
+            if repeat or self.shown.get(name) != value:
                 self.shown[name] = value
                 yield Sample(name, stamp_ns, value)

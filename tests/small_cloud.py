@@ -1,4 +1,4 @@
-"""A cloud in miniature for tests: one tank twin, real ledger and registry files, links in memory, an edge that answers."""
+"""A cloud in miniature for tests: one tank twin, real ledger and registry, links in memory, an edge that answers."""
 
 from __future__ import annotations
 
@@ -81,11 +81,12 @@ class Field:
 
     nonce: str = "boot-1"
     online: bool = True
+    heard: bool = True
     unit: str | None = "mV"
     revisions: dict[tuple[str, str], Revision] = field(default_factory=dict)
 
     def edge(self, source: str) -> EdgeState | None:
-        if source != POINT.source:
+        if source != POINT.source or not self.heard:
             return None
         return EdgeState(ROUTE, self.nonce, self.online, 1, self.revisions)
 
@@ -110,7 +111,7 @@ class Live:
         seen = at - NS if self.time is None else self.time
         measured = {"level": Measured(seen, 0.103, 0), "v": Measured(seen, 3.0, 0)}
         belief = Belief(at, seen, np.array([self.level]), np.array([self.sigma]), measured, 1.1, (0.8, 1.3), 110.0, 100)
-        return {name: belief for name in twins}
+        return dict.fromkeys(twins, belief)
 
     def forecast(self, twin: str, times: Ints) -> tuple[Floats, Floats]:
         if not self.started:

@@ -134,7 +134,7 @@ class Receiver:
         at = lane.ready
         if record.seq < 0:
             self._learn(lane, Received(record, raw))
-        elif at is not None and (record.epoch in at.closed or record.epoch == at.epoch and record.last_seq < at.next_seq):
+        elif at is not None and _is_over(at, record):
             self.tally.repeats += 1
             lane.due[record.epoch] = None
         else:
@@ -272,6 +272,11 @@ class Receiver:
             # the next hop has exactly what was let out here, whatever the source believed
             body = record.body.model_copy(update={"predecessor": end})
             lane.held[record.epoch, 0] = Received(record.model_copy(update={"body": body}))
+
+
+def _is_over(at: Position, record: Record) -> bool:
+    """Whether the record adds nothing: its epoch is closed, or what it accounts for has been let out."""
+    return record.epoch in at.closed or (record.epoch == at.epoch and record.last_seq < at.next_seq)
 
 
 def _ack(key: StreamKey, lane: _Lane, epoch: int, term: int) -> AckItem:

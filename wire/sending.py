@@ -12,6 +12,9 @@ from typing import NamedTuple
 from wire.delivery import StreamKey
 
 REPEATS_MEAN_LOSS = 3
+RESTART_TIMEOUT_S = 0.1
+"""First silence that counts in a new session: both ends reconnect at about the same time, and what one sends before
+the other listens is gone."""
 
 
 class Mark(NamedTuple):
@@ -40,7 +43,7 @@ class Sender:
         *,
         max_bytes: int = 4 << 20,
         first_timeout_s: float = 1.0,
-        max_timeout_s: float = 8.0,
+        max_timeout_s: float = 2.0,
     ) -> None:
         self._window = window
         self._max_bytes = max_bytes
@@ -115,7 +118,7 @@ class Sender:
         """The pipe is a new one: whatever was in flight is lost."""
         self._cursor = 0
         self._credit = self._window
-        self._timeout_s = self._first_timeout_s
+        self._timeout_s = min(RESTART_TIMEOUT_S, self._first_timeout_s)
         self._repeats = 0
         self._due = None
 
@@ -136,4 +139,3 @@ class Sender:
     def _probe(self, now: float) -> None:
         self._cursor, self._credit = 0, 1
         self._due = now + self._timeout_s
-

@@ -133,7 +133,7 @@ class _Parser:
     def whole(self) -> _Factors:
         alone = self._text.strip()
         if re.fullmatch(r"[^\W\d]\w*|[%°][A-Za-z]?", alone):
-            return _named(alone, self._text, alone=True)
+            return _named(alone, self._text)
         found = self._product()
         if self._text[self._at :].strip():
             raise self._refuse()
@@ -162,7 +162,7 @@ class _Parser:
                 found = _ONE.times(self._product(), Fraction(1, 2))
                 self._expect(")")
             else:
-                found = _named(name, self._text, alone=False)
+                found = _named(name, self._text)
         elif self._peek("number") == "1":
             self._advance()
             found = _ONE
@@ -210,8 +210,8 @@ def _registry() -> pint.UnitRegistry[float]:
     return pint.UnitRegistry(cache_folder=None, on_redefinition="raise")
 
 
-def _named(name: str, text: str, *, alone: bool) -> _Factors:
-    """One name, asked of pint; inside a product an offset unit means its difference."""
+def _named(name: str, text: str) -> _Factors:
+    """One name, asked of pint. Only a name that stands alone keeps its offset: ``times`` drops it."""
     registry = _registry()
     try:
         unit = registry.parse_units(name)
@@ -225,7 +225,7 @@ def _named(name: str, text: str, *, alone: bool) -> _Factors:
     if not set(powers) <= set(_PINT_BASE):
         raise BadData("unit", f"{text!r}: {name!r} is not a physical unit")
     dimension = Dimension(tuple(powers.get(base, Fraction(0)) for base in _PINT_BASE))
-    return _Factors(_decimal(float(one.magnitude)), dimension, angle, offset if alone else 0.0)
+    return _Factors(_decimal(float(one.magnitude)), dimension, angle, offset)
 
 
 def _decimal(factor: float) -> Fraction:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -46,7 +47,7 @@ def create_app(cloud: Cloud, token: str) -> Starlette:
     return Starlette(
         routes=routes,
         middleware=[Middleware(BearerToken, token=token)],
-        exception_handlers={TwinlineError: _explain},
+        exception_handlers={TwinlineError: _explain, HTTPException: _no_such_route},
     )
 
 
@@ -69,6 +70,11 @@ class BearerToken:
     def _carries_token(self, scope: Scope) -> bool:
         given = [value for name, value in scope["headers"] if name == b"authorization"]
         return len(given) == 1 and hmac.compare_digest(given[0], self._expected)
+
+
+async def _no_such_route(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    return JSONResponse({"error": "no-such-route", "detail": f"{request.method} {request.url.path}"}, status)
 
 
 async def _explain(request: Request, error: Exception) -> Response:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 from cloud.api.ports import Belief, Floats, Measured
 from cloud.api.schema import (
     ActuatorReply,
@@ -22,7 +24,7 @@ from cloud.api.schema import (
 )
 from cloud.commands.model import Entry
 from cloud.history.base import Readings
-from cloud.twins.model import InputDef, SensorDef, Twin
+from cloud.twins.model import InputDef, SensorDef, Twin, TwinType
 from wire.points import PointId
 from wire.quality import Quality, is_bad, label
 from wire.units import Unit
@@ -97,8 +99,8 @@ def now_reply(twin: Twin, belief: Belief) -> NowReply:
             )
             for state, mean, sigma in rows
         },
-        sensors=_channels(twin.type.sensors, belief),
-        inputs=_channels(twin.type.inputs, belief),
+        sensors=_channels(twin.type.sensors, belief, _directly(twin.type, belief, twin.parameters)),
+        inputs=_channels(twin.type.inputs, belief, {}),
     )
 
 
@@ -169,16 +171,30 @@ def command_reply(entry: Entry) -> CommandReply:
     )
 
 
-def _channels(defined: Sequence[InputDef | SensorDef], belief: Belief) -> dict[str, ChannelNow]:
+def _channels(
+    defined: Sequence[InputDef | SensorDef], belief: Belief, direct: Mapping[str, str]
+) -> dict[str, ChannelNow]:
     return {
-        item.name: _channel(item, belief.measured[item.name], belief.at)
+        item.name: _channel(item, belief.measured[item.name], belief.at, direct.get(item.name))
         for item in defined
         if item.name in belief.measured
     }
 
 
-def _channel(item: InputDef | SensorDef, measured: Measured, at: int) -> ChannelNow:
+def _directly(kind: TwinType, belief: Belief, parameters: Floats) -> dict[str, str]:
+    """Sensors that read one state as it is, by name: a row of the Jacobian with a single 1."""
+    inputs = np.array([[item.initial for item in kind.inputs]])
+    rows = kind.measure_jacobian(belief.mean[None], inputs, parameters[None])[0]
+    return {
+        sensor.name: kind.states[int(np.argmax(row))].name
+        for sensor, row in zip(kind.sensors, rows, strict=True)
+        if np.count_nonzero(row) == 1 and row.max() == 1.0
+    }
+
+
+def _channel(item: InputDef | SensorDef, measured: Measured, at: int, state: str | None) -> ChannelNow:
     return ChannelNow(
+        state=state,
         value=None if measured.value is None else item.unit.from_si(measured.value),
         unit=item.unit.text,
         time=measured.time,

@@ -114,8 +114,12 @@ class StateNow(Body):
 
 
 class ChannelNow(Body):
-    """The newest reading of a channel; ``fused`` is false for a live value that overtook a backlog."""
+    """The newest reading of a channel; ``fused`` is false for a live value that overtook a backlog.
 
+    ``state`` is the state that the sensor reads directly, null for a sensor of several states and for inputs.
+    """
+
+    state: str | None
     value: float | None
     unit: str
     time: int

@@ -32,7 +32,13 @@ async def serve(app: ASGIApp, host: str, port: int) -> None:
     """
     listener = _listen(host, port)
     config = uvicorn.Config(
-        app, lifespan="off", access_log=False, log_config=None, timeout_graceful_shutdown=DRAIN_S, ws="none"
+        app,
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+        timeout_graceful_shutdown=DRAIN_S,
+        ws="none",
     )
     server = _Server(config)
     async with asyncio.TaskGroup() as tasks:

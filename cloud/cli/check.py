@@ -94,10 +94,17 @@ def table(report: Report) -> Table:
 
 
 def _documents(paths: Iterable[Path], env: Mapping[str, str], problems: list[Problem]) -> Iterable[Document]:
+    for file in _files(paths, problems):
+        try:
+            yield from settings.parse(read_text(file), str(file), env)
+        except ConfigError as error:
+            problems.extend(error.problems)
+
+
+def _files(paths: Iterable[Path], problems: list[Problem]) -> Iterable[Path]:
     for path in paths:
         try:
-            for file in files_of(path):
-                yield from settings.parse(read_text(file), str(file), env)
+            yield from files_of(path)
         except ConfigError as error:
             problems.extend(error.problems)
 
@@ -127,8 +134,9 @@ def _model(document: Document, kinds: Mapping[str, EntryPoint]) -> type[BaseMode
 
 def _compile(documents: list[Document]) -> Iterable[tuple[Document, tuple[Problem, ...]]]:
     """Each type or twin that does not compile, with why."""
-    # sympy takes a second to import, and most files need none of it
+    # imported here: sympy takes a second, and most files need none of it
     from cloud.twins.compile import build_twin, compile_type
+    from cloud.twins.ready_made import READY_MADE
 
     types = {}
     for document in documents:
@@ -139,7 +147,7 @@ def _compile(documents: list[Document]) -> Iterable[tuple[Document, tuple[Proble
             except ConfigError as error:
                 yield document, error.problems
     for document in documents:
-        if document.kind == "twin" and _type_of(document) in types:
+        if document.kind == "twin" and _type_of(document) in {*types, *READY_MADE}:
             try:
                 build_twin(document, types)
             except ConfigError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -18,10 +19,18 @@ TIMEOUT_S = 75.0
 """Longer than the longest wait that the server grants."""
 
 
+def twin_path(twin: str, part: str = "") -> str:
+    """The resource of one twin, whatever characters its name was typed with."""
+    return "/".join(filter(None, ["/v1/twins", quote(twin, safe=""), part]))
+
+
 class Client:
     """One session with one cloud; use as a context."""
 
     def __init__(self, url: str, token_file: Path) -> None:
+        if not token_file.exists():
+            hint = "say --token-file or set TWINLINE_TOKEN_FILE; `twin keys init` makes one"
+            raise ConfigError.at(str(token_file), "there is no token", hint)
         token = read_secret(token_file).decode("ascii", "replace")
         # No proxy or netrc of the environment: the token goes to the named address only.
         self._http = httpx.Client(

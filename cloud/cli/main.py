@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 from pydantic import BaseModel
 from rich.console import Console, RenderableType
@@ -27,7 +26,7 @@ from cloud.api.schema import (
 from cloud.cli import check as checking
 from cloud.cli import keys as key_files
 from cloud.cli import tables
-from cloud.cli.client import Client
+from cloud.cli.client import Client, twin_path
 from cloud.cli.order import place
 from cloud.cli.watch import watch_twins
 from wire.errors import BadData, ConfigError, Rejected, Unavailable
@@ -35,7 +34,13 @@ from wire.runtime.files import read_text
 
 Api = Annotated[str, typer.Option("--api", envvar="TWINLINE_API", help="Address of the cloud's API.")]
 TokenFile = Annotated[
-    Path, typer.Option("--token-file", envvar="TWINLINE_TOKEN_FILE", help="File with the API's token.")
+    Path,
+    typer.Option(
+        "--token-file",
+        envvar="TWINLINE_TOKEN_FILE",
+        help="File with the API's token.",
+        show_default="~/.config/twinline/token",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
 TwinName = Annotated[str, typer.Argument(metavar="TWIN", help="Name of the twin.")]
@@ -70,7 +75,7 @@ def show(
 ) -> None:
     """Show what a twin is: states, channels, actuators, parameters."""
     with Client(api, token_file) as client:
-        found = client.get(f"/v1/twins/{twin}", TwinReply)
+        found = client.get(twin_path(twin), TwinReply)
     _show(found, json, *tables.declared(found))
 
 
@@ -78,7 +83,7 @@ def show(
 def now(twin: TwinName, api: Api = DEFAULT_API, token_file: TokenFile = DEFAULT_TOKEN_FILE, json: Json = False) -> None:
     """Show what a twin believes now: estimate with its band, measurement, age, quality."""
     with Client(api, token_file) as client:
-        found = client.get(f"/v1/twins/{twin}/now", NowReply)
+        found = client.get(twin_path(twin, "now"), NowReply)
     _show(found, json, tables.now(found))
 
 
@@ -94,7 +99,7 @@ def history(
     """Show stored estimates of a time range; with --json all rows, and the readings too."""
     query = {"from": start, "to": end} | ({} if json else {"readings": "no"})
     with Client(api, token_file) as client:
-        found = client.get(f"/v1/twins/{twin}/history", HistoryReply, query)
+        found = client.get(twin_path(twin, "history"), HistoryReply, query)
     _show(found, json, tables.history(found))
 
 
@@ -108,7 +113,7 @@ def forecast(
 ) -> None:
     """Forecast a twin with its band, inputs held as they are."""
     with Client(api, token_file) as client:
-        found = client.get(f"/v1/twins/{twin}/next", NextReply, {"for": ahead})
+        found = client.get(twin_path(twin, "next"), NextReply, {"for": ahead})
     _show(found, json, tables.forecast(found))
 
 
@@ -136,7 +141,7 @@ def set_point(
 
 @app.command()
 def watch(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[TWIN]...", help="Which twins; all if none.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="TWIN", help="Which twins; all if none.")] = None,
     every: Annotated[float, typer.Option("--every", min=0.2, help="Seconds between two looks.")] = 1.0,
     api: Api = DEFAULT_API,
     token_file: TokenFile = DEFAULT_TOKEN_FILE,
@@ -148,7 +153,7 @@ def watch(
 
 @app.command()
 def apply(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML files or folders of them.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="YAML files or folders of them.")],
     api: Api = DEFAULT_API,
     token_file: TokenFile = DEFAULT_TOKEN_FILE,
     json: Json = False,
@@ -163,7 +168,7 @@ def apply(
 
 @app.command()
 def check(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML files or folders of them.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="YAML files or folders of them.")],
     json: Json = False,
 ) -> None:
     """Check configuration files of any kind, without a server."""
@@ -194,17 +199,14 @@ def main() -> None:
 def run(arguments: list[str] | None = None) -> int:
     """One invocation; every expected error becomes a readable line and an exit code."""
     try:
-        code = app(arguments, standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return 2
+        app(arguments)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
     except ConfigError as error:
         return _fail(error, 2)
     except (Rejected, BadData, Unavailable) as error:
         return _fail(error, 1)
-    except (click.Abort, KeyboardInterrupt):
-        return 1
-    return code if isinstance(code, int) else 0
+    return 0
 
 
 def _fail(error: Exception, code: int) -> int:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from secrets import token_hex
 
+from pydantic import ValidationError
 from rich.text import Text
 
 from cloud.api.schema import CommandReply, OrderRequest
+from cloud.api.times import NS, span
 from cloud.cli import tables
-from cloud.cli.client import Client
-from wire.errors import Unavailable
-from wire.settings import duration, quantity
+from cloud.cli.client import Client, twin_path
+from wire.errors import BadData, Unavailable
+from wire.settings import quantity
 
 WAIT = "10s"
-PATIENCE = 3
-"""How many times in a row the API may fail to answer before following ends; the setpoint goes on without us."""
+ASK_AGAIN, FOLLOW_AGAIN = 6, 60
+"""How many times in a row the API may fail to answer. Both are harmless to repeat: the key makes an order the same
+order, and a cloud that restarts takes up its setpoints where it left them."""
+PAUSE_S = 0.5
+"""Between two such attempts."""
 
 
 def place(
@@ -31,18 +37,22 @@ def place(
 ) -> CommandReply:
     """Ask, tell every step as it happens, and return the final story.
 
-    Raises Unavailable, naming the setpoint, if the API goes away meanwhile.
+    Raises BadData for what is no order, Unavailable, naming the setpoint, if the API goes away meanwhile.
     """
     wanted = quantity(value)
-    order = OrderRequest(
-        actuator=actuator,
-        value=wanted.value,
-        unit=wanted.unit or None,
-        key=key or token_hex(12),
-        reason=reason,
-        deadline_s=duration(deadline),
-    )
-    story = client.post(f"/v1/twins/{twin}/setpoints", order, CommandReply)
+    try:
+        order = OrderRequest(
+            actuator=actuator,
+            value=wanted.value,
+            unit=wanted.unit or None,
+            key=key or token_hex(12),
+            reason=reason,
+            deadline_s=span(deadline) / NS,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadData("malformed", f"{first['loc'][-1]}: {first['msg']}") from None
+    story = _patiently(lambda: client.post(twin_path(twin, "setpoints"), order, CommandReply), ASK_AGAIN)
     seen = _tell(story, 0, told)
     while not story.final:
         story = _follow(client, story)
@@ -51,13 +61,20 @@ def place(
 
 
 def _follow(client: Client, story: CommandReply) -> CommandReply:
-    for attempt in range(1, PATIENCE + 1):
+    path, query = f"/v1/setpoints/{story.id}", {"wait": WAIT, "after": str(len(story.steps))}
+    try:
+        return _patiently(lambda: client.get(path, CommandReply, query), FOLLOW_AGAIN)
+    except Unavailable as error:
+        raise Unavailable(f"setpoint {story.id} is {story.state}, and then: {error}") from None
+
+
+def _patiently(ask: Callable[[], CommandReply], attempts: int) -> CommandReply:
+    for _ in range(attempts - 1):
         try:
-            return client.get(f"/v1/setpoints/{story.id}", CommandReply, {"wait": WAIT, "after": str(len(story.steps))})
-        except Unavailable as error:
-            if attempt == PATIENCE:
-                raise Unavailable(f"setpoint {story.id} is {story.state}, and then: {error}") from None
-    return story
+            return ask()
+        except Unavailable:
+            threading.Event().wait(PAUSE_S)
+    return ask()
 
 
 def _tell(story: CommandReply, seen: int, told: Callable[[Text], None] | None) -> int:

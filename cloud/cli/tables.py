@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -16,13 +18,13 @@ from cloud.api.schema import (
     HistoryReply,
     NextReply,
     NowReply,
-    StateNow,
     StepReply,
     TwinReply,
     TwinsReply,
 )
 
 STYLES = {"good": "green", "uncertain": "yellow", "bad": "red"}
+DAY_NS = 86_400 * 10**9
 ROWS = 24
 """Longest table of a history: every n-th row is shown; ``--json`` has them all."""
 
@@ -43,9 +45,10 @@ def twins(found: TwinsReply) -> Table:
     return table
 
 
-def declared(twin: TwinReply) -> list[Table]:
+def declared(twin: TwinReply) -> list[RenderableType]:
     """A twin as its author described it."""
-    states = _table("state", "unit", title=f"{twin.twin}: {twin.type} {twin.version}, mode {twin.mode}")
+    title = Text(f"{twin.twin}: {twin.type} {twin.version}, mode {twin.mode}", "bold")
+    states = _table("state", "unit")
     for name, unit in twin.states.items():
         states.add_row(name, unit)
     channels = _table("channel", "unit", "noise", "point")
@@ -59,37 +62,54 @@ def declared(twin: TwinReply) -> list[Table]:
     parameters = _table("parameter", "value", "unit")
     for name, (value, unit) in twin.parameters.items():
         parameters.add_row(name, f"{value:.6g}", unit)
-    return [table for table in (states, channels, actuators, parameters) if table.row_count]
+    return [title, *(table for table in (states, channels, actuators, parameters) if table.row_count)]
 
 
-def now(found: NowReply) -> Table:
-    """Estimate beside measurement; a state that no sensor carries the name of is nobody's measurement."""
+def now(found: NowReply) -> RenderableType:
+    """Estimate beside measurement, where a sensor reads that very state."""
     nis = "" if found.nis is None else f", NIS {found.nis:.2f}"
-    title = Text.assemble(f"{found.twin}  ", quality(found.quality), f"  {_age(found.age_s)} old{nis}")
-    table = _table("", "estimate", "± 2 sigma", "unit", "measured", "age", "quality", title=title)
+    title = Text.assemble((f"{found.twin}  ", "bold"), quality(found.quality), f"  {_age(found.age_s)} old{nis}")
+    table = _table("", "estimate", "± 2 sigma", "unit", "measured", "age", "quality", "")
+    channels, seen = found.sensors | found.inputs, set()
     for name, state in found.states.items():
-        table.add_row(name, *_estimate(state), *_measured(found.sensors.get(name)))
-    for name, channel in (found.sensors | found.inputs).items():
-        if name not in found.states:
+        sensor = next((each for each, channel in channels.items() if channel.state == name), None)
+        seen.add(sensor)
+        estimate, band = plus_minus(state.value, 2 * state.sigma)
+        shown = _measured(None if sensor is None else channels[sensor])
+        table.add_row(name, estimate, band, state.unit, *shown, "" if sensor in (None, name) else f"by {sensor}")
+    for name, channel in channels.items():
+        if name not in seen:
             table.add_row(name, "", "", channel.unit, *_measured(channel))
-    return table
+    return Group(title, table)
 
 
-def history(found: HistoryReply) -> Table:
-    return _bands(found.twin, found.time, found.states)
+def history(found: HistoryReply) -> RenderableType:
+    return Group(Text(found.twin, "bold"), _bands(found.time, found.states))
 
 
-def forecast(found: NextReply) -> Table:
-    return _bands(f"{found.twin}, inputs held", found.time, found.states)
+def forecast(found: NextReply) -> RenderableType:
+    return Group(Text(f"{found.twin}, inputs held", "bold"), _bands(found.time, found.states))
+
+
+def plus_minus(value: float, band: float) -> tuple[str, str]:
+    """A value with as many digits as its uncertainty has to say something about (two of the band's)."""
+    digits = 1 - math.floor(math.log10(band)) if 0 < band < math.inf else 4
+    if not -3 <= digits <= 6:
+        return f"{value:.4g}", f"{band:.2g}"
+    digits = max(digits, 0)
+    # adding zero turns a rounded -0.0 into 0.0
+    return f"{round(value, digits) + 0.0:.{digits}f}", f"{band:.{digits}f}"
 
 
 def step(found: StepReply) -> Text:
     """One line of a setpoint's story."""
-    detail = " ".join(f"{name} {found.detail[name]}" for name in ("value", "readback", "unit") if name in found.detail)
-    why = found.detail.get("why", "")
-    return Text.assemble(
-        (f"{_clock(found.at)}  ", "dim"), state(found.what), f"  {found.reason}  {detail}{why}".rstrip()
-    )
+    named = {"value": "wrote", "readback": "read back"}
+    parts = [
+        f"{word} {found.detail[name]} {found.detail['unit']}" for name, word in named.items() if name in found.detail
+    ]
+    detail, why = ", ".join(parts), found.detail.get("why", "")
+    reason = "" if found.reason == found.what else f"  {found.reason}"
+    return Text.assemble((f"{_clock(found.at)}  ", "dim"), state(found.what), f"{reason}  {detail}{why}".rstrip())
 
 
 def outcome(found: CommandReply) -> Text:
@@ -111,17 +131,15 @@ def quality(name: str) -> Text:
     return Text(name, STYLES.get(name.partition("/")[0], ""))
 
 
-def _bands(title: str, times: Sequence[int], states: dict[str, Band]) -> Table:
-    table = _table("time", *(f"{name} [{band.unit}]" for name, band in states.items()), title=title)
+def _bands(times: Sequence[int], states: dict[str, Band]) -> Table:
+    table = _table("time", *(f"{name} [{band.unit}]" if band.unit else name for name, band in states.items()))
+    table.columns[0].no_wrap = True
+    short = bool(times) and times[-1] - times[0] < DAY_NS
     stride = max(-(-len(times) // ROWS), 1)
     for row in range(0, len(times), stride):
-        cells = (f"{band.mean[row]:.4g} ± {2 * band.sigma[row]:.2g}" for band in states.values())
-        table.add_row(_clock(times[row]), *cells)
+        cells = (" ± ".join(plus_minus(band.mean[row], 2 * band.sigma[row])) for band in states.values())
+        table.add_row(_clock(times[row])[11 * short :], *cells)
     return table
-
-
-def _estimate(found: StateNow) -> tuple[str, str, str]:
-    return f"{found.value:.4g}", f"{2 * found.sigma:.2g}", found.unit
 
 
 def _measured(found: ChannelNow | None) -> tuple[str | Text, str, Text]:
@@ -147,8 +165,8 @@ def _clock(time_ns: int) -> str:
     return datetime.fromtimestamp(time_ns / 1e9).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _table(*columns: str, title: str | Text | None = None) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(Text(column))
     return table

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from cloud.api.schema import NowReply, StatsReply, TwinsReply
 from cloud.cli import tables
-from cloud.cli.client import Client
+from cloud.cli.client import Client, twin_path
 from wire.errors import Rejected, Unavailable
 
 
@@ -28,19 +28,18 @@ def watch_twins(client: Client, names: list[str], every_s: float, console: Conso
 def _picture(client: Client, names: list[str]) -> RenderableType:
     try:
         wanted = names or [line.twin for line in client.get("/v1/twins", TwinsReply).twins]
-        parts: list[RenderableType] = [_twin(client, name) for name in wanted]
         stats = client.get("/v1/stats", StatsReply)
+        twins = [_twin(client, name) for name in wanted]
     except Unavailable as error:
         return Text(f"the cloud is away: {error}", "red")
     backlog = sum(item.backlog for item in stats.presence)
-    parts.append(Text(f"{stats.readings_applied} readings, {stats.duplicates} duplicates, backlog {backlog}", "dim"))
-    if stats.last_setpoint is not None:
-        parts.append(tables.outcome(stats.last_setpoint))
-    return Group(*parts)
+    total = Text(f"{stats.readings_applied} readings, {stats.duplicates} duplicates, backlog {backlog}", "dim")
+    last = [] if stats.last_setpoint is None else [tables.outcome(stats.last_setpoint)]
+    return Group(total, *last, *twins)
 
 
 def _twin(client: Client, name: str) -> RenderableType:
     try:
-        return tables.now(client.get(f"/v1/twins/{name}/now", NowReply))
+        return tables.now(client.get(twin_path(name, "now"), NowReply))
     except Rejected as error:
         return Text(f"{name}: {error.detail}", "yellow")

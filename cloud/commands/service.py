@@ -30,10 +30,14 @@ log = logging.getLogger("twinline.commands")
 
 RETRY_S = 0.25
 """How soon a sending that failed is tried again, within its deadline."""
+HEAR_S = 3.0
+"""How long an order waits for the first word of an edge: after a start of ours, all of them announce themselves."""
 SEND_S = 1.0
 """Longest wait for the broker's answer to one setpoint."""
 LOOK_S = 1.0
 """Longest time between two looks at the clock, so that a clock that was set is noticed."""
+PASSING = frozenset({"nonce", "clock-untrusted", "issued-in-future", "deadline", "revision"})
+"""Reasons of an edge for refusing one renewal that say nothing about the standing command itself."""
 MAX_LIVE = 10_000
 """More live commands than this are refused as ``busy``."""
 
@@ -62,15 +66,27 @@ class Commands:
         self._live: dict[str, Entry] = {}
         self._inherited: set[str] = set()
         self._changed = asyncio.Event()
+        self._stopping = False
         self._entering = asyncio.Lock()
         self._sending = asyncio.Lock()
         """Held from a sending to its line in the ledger: no result is entered before the ``sent`` that it answers."""
 
     async def run(self) -> None:
         """Attend to every live command until cancelled; takes up first what an earlier process left."""
-        for entry in await self._ledger.open_entries():
-            self._live.setdefault(entry.command.cmd_id, entry)
-            self._inherited.add(entry.command.cmd_id)
+        self._stopping = False
+        try:
+            await self._attend_all()
+        finally:
+            # whoever waits for news is told that there will be none from here
+            self._stopping = True
+            self._wake()
+
+    async def _attend_all(self) -> None:
+        async with self._entering:
+            for entry in await self._ledger.open_entries():
+                if entry.command.cmd_id not in self._live:
+                    self._live[entry.command.cmd_id] = entry
+                    self._inherited.add(entry.command.cmd_id)
         while True:
             changed = self._changed
             due = min([await self._attend(cmd_id) for cmd_id in list(self._live)], default=NEVER)
@@ -82,13 +98,26 @@ class Commands:
                 continue
 
     async def request(self, order: Order) -> Entry:
-        """Enter an order; returns at once, with the command ``requested``, or ``rejected`` with its reason.
+        """Enter an order; returns the command as ``requested``, or as ``rejected`` with its reason.
 
         Raises Rejected for what never becomes a command: ``unknown-twin``, ``unknown-actuator``, ``not-finite``,
         ``conflict`` (the key was used for another order), ``busy``.
         """
+        await self._hear_of(order)
         async with self._entering:
             return await self._enter(order)
+
+    async def _hear_of(self, order: Order) -> None:
+        twin = self._twins.twin(order.twin)
+        binding = None if twin is None else twin.actuators.get(order.actuator)
+        if binding is None:
+            return
+        try:
+            async with asyncio.timeout(HEAR_S):
+                while self._edges.edge(binding.write.source) is None or self._edges.device_unit(binding.write) is None:
+                    await asyncio.sleep(RETRY_S)
+        except TimeoutError:
+            return
 
     async def _enter(self, order: Order) -> Entry:
         digest = sha256(repr(asdict(order)).encode()).hexdigest()
@@ -148,11 +177,11 @@ class Commands:
         return await self._ledger.entry(cmd_id)
 
     async def wait(self, cmd_id: str, timeout_s: float, after: int | None = None) -> Entry:
-        """The command once it is final, or has more than ``after`` steps, or when the time is up."""
+        """The command once it is final, or has more than ``after`` steps, or when the time is up or ``run`` ends."""
         changed, entry = self._changed, await self._current(cmd_id)
         try:
             async with asyncio.timeout(timeout_s):
-                while not entry.state.final and (after is None or len(entry.steps) <= after):
+                while not (self._stopping or entry.state.final or (after is not None and len(entry.steps) > after)):
                     await changed.wait()
                     changed, entry = self._changed, await self._current(cmd_id)
         except TimeoutError:
@@ -245,6 +274,9 @@ class Commands:
         else:
             self._live.pop(entry.command.cmd_id, None)
             self._inherited.discard(entry.command.cmd_id)
+        self._wake()
+
+    def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -253,7 +285,8 @@ def told(entry: Entry, result: ResultBody, now: int) -> Step | None:
     """The line that a result adds to the story; None if the edge has said so before, or tells of no deed of its own.
 
     After the end, a deed other than ``verified`` releases a standing command (the edge let its lease run out, or
-    somebody else took the point), and anything else is only noted.
+    somebody else took the point), and anything else is only noted; so is the refusal of a single renewal that came at
+    a wrong moment, because the next one may do.
     """
     said = f"{result.state} {result.reason}".strip()
     if result.state in (State.REQUESTED, State.SENT) or any(step.detail.get("said") == said for step in entry.steps):
@@ -265,6 +298,6 @@ def told(entry: Entry, result: ResultBody, now: int) -> Step | None:
         detail |= {"readback": result.readback, "unit": result.unit}
     if not entry.state.final:
         return Step(result.state, result.reason, now, detail)
-    if entry.standing and result.state is not State.VERIFIED and result.state.final:
+    if entry.standing and result.state.final and result.state is not State.VERIFIED and result.reason not in PASSING:
         return Step("released", said, now, detail)
     return Step("note", f"after the end: {said}", now, detail)

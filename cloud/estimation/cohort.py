@@ -190,7 +190,7 @@ class Cohort:
         if len(number):
             again = rows[behind][which]
             row = np.concatenate([row, again])
-            event = event.join(ring.read(again, number))
+            event = Slots.join([event, ring.read(again, number)])
             order = np.lexsort((event.origin, event.channel, event.time, row))
             row, event = row[order], event.take(order)
             rows, head, count = np.unique(row, return_index=True, return_counts=True)

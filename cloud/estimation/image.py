@@ -58,9 +58,7 @@ def put_back(cohort: Cohort, blob: Blob, rows: Mapping[str, int]) -> None:
 def delta(cohort: Cohort, batches: Sequence[tuple[Ints, Slots]]) -> Blob:
     """Events in order of arrival."""
     rows = np.concatenate([rows for rows, _ in batches])
-    events = batches[0][1]
-    for _, more in batches[1:]:
-        events = events.join(more)
+    events = Slots.join(events for _, events in batches)
     used, local = np.unique(rows, return_inverse=True)
     arrays = {f"event.{name}": array for name, array in zip(Slots._fields, events.columns, strict=True)}
     return Blob({"names": [cohort.names[row] for row in used]}, {"twin": local.astype(np.uint8), **arrays})

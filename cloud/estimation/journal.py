@@ -139,18 +139,22 @@ class Journal:
         self._blocks, self._block[:] = [], -1
         rows = {name: row for row, name in enumerate(self._cohort.names) if name is not None}
         gone: list[str] = []
+        taken: list[tuple[Ints, Slots]] = []
         for number in range(1 + max((int(key[len(self._prefix) :].split("/")[0]) for key in blobs), default=-1)):
             start = self._key(number, "")
             mine = {key: data for key, data in sorted(blobs.items()) if key.startswith(start) and data}
             self._blocks.append(_Block())
-            gone += self._revive(number, mine, rows)
+            gone += self._revive(number, mine, rows, taken)
+        self._replay(taken)
         for row in homeless:
             if self._block[row] < 0:
                 self.enrol(row)
         return gone
 
-    def _revive(self, number: int, blobs: dict[str, bytes], rows: Mapping[str, int]) -> list[str]:
-        """One block: its base, then its deltas' events."""
+    def _revive(
+        self, number: int, blobs: dict[str, bytes], rows: Mapping[str, int], taken: list[tuple[Ints, Slots]]
+    ) -> list[str]:
+        """One block: its base is put back, its deltas' events go to ``taken``."""
         block = self._blocks[number]
         data = blobs.pop(self._key(number, "base"), None)
         if data is None:
@@ -160,7 +164,6 @@ class Journal:
         block.generation, block.size = int(base.facts["generation"]), len(data)
         known = set(self._settle(number, base, rows))
         put_back(self._cohort, base, rows)
-        taken: list[tuple[Ints, Slots]] = []
         gone = set(base.facts["names"]) - rows.keys()
         for key, data in blobs.items():
             delta = decode(data)
@@ -173,7 +176,6 @@ class Journal:
             gone |= set(delta.facts["names"]) - rows.keys()
             taken.append(events_of(delta, rows))
             block.deltas, block.written = block.deltas + 1, block.written + len(data)
-        self._replay(taken)
         block.rows = sorted(known)
         block.whole = bool(gone) or base.facts["kernel"] != KERNEL
         return sorted(gone)
@@ -187,9 +189,7 @@ class Journal:
         if not taken:
             return
         row = np.concatenate([rows for rows, _ in taken])
-        events = taken[0][1]
-        for _, more in taken[1:]:
-            events = events.join(more)
+        events = Slots.join(events for _, events in taken)
         if (self._cohort.step(row, events, Produced()) != TAKEN).any():
             raise BadData("checkpoint", "a delta does not follow its base")
 

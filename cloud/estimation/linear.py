@@ -8,6 +8,8 @@ from cloud.estimation.algebra import apply, congruence
 from cloud.estimation.discretise import Step, discretise
 from cloud.twins.model import Floats, Ints, TwinType
 
+_FEW = 16
+"""Up to so many rows, looking each one up costs less than sorting them."""
 _KEPT = 4096
 """Intervals remembered; when full, all are forgotten (bits do not change: they are made again the same way)."""
 
@@ -75,19 +77,20 @@ class Linear:
 
     def _intervals(self, variant: Ints, ticks: Ints) -> Ints:
         """Slots (N,) of the steps for these intervals, made now where they are new."""
-        if len(ticks) == 0:
-            return np.zeros(0, np.int64)
-        gaps, gap = np.unique(ticks, return_inverse=True)
-        wanted, where = np.unique(variant * len(gaps) + gap.reshape(-1), return_inverse=True)
-        keys = list(zip((wanted // len(gaps)).tolist(), gaps[wanted % len(gaps)].tolist(), strict=True))
-        missing = [key for key in keys if key not in self._slots]
+        if len(ticks) <= _FEW:
+            keys, where = list(zip(variant.tolist(), ticks.tolist(), strict=True)), np.arange(len(ticks))
+        else:
+            gaps, gap = np.unique(ticks, return_inverse=True)
+            wanted, where = np.unique(variant * len(gaps) + gap, return_inverse=True)
+            keys = list(zip((wanted // len(gaps)).tolist(), gaps[wanted % len(gaps)].tolist(), strict=True))
+        missing = list(dict.fromkeys(key for key in keys if key not in self._slots))
         if len(self._slots) + len(missing) > _KEPT:
             self._slots.clear()
-            missing = keys
+            missing = list(dict.fromkeys(keys))
         if missing:
             self._learn(missing)
         slots: Ints = np.array([self._slots[key] for key in keys], np.int64)
-        chosen: Ints = slots[where.reshape(-1)]
+        chosen: Ints = slots[where]
         return chosen
 
     def _learn(self, keys: list[tuple[int, int]]) -> None:

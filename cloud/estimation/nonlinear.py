@@ -13,7 +13,7 @@ from cloud.twins.model import Floats, Ints, TwinType
 
 _REACH = 0.2
 """Largest scaled |J| h of one sub-step: the local error of the mean is then below 3e-6 of a sigma."""
-_MOST_STEPS = 2048
+_MOST_STEPS = 512
 """Sub-steps a gap may take; longer gaps of fast systems take larger ones."""
 
 

@@ -7,6 +7,7 @@ a twin that sends more than 16,384 events within its horizon gets a shorter one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ from cloud.twins.model import Floats, Ints, TwinType
 STRIDE = 8
 LEAST = 256
 MOST = 16_384
+_ROWS = 64
+"""Rows moved at once into a larger ring; bounds the memory that takes."""
 NEVER = np.iinfo(np.int64).min
 
 
@@ -39,9 +42,10 @@ class Slots(NamedTuple):
         """The chosen rows."""
         return Slots(*(column[index] for column in self.columns))
 
-    def join(self, other: Slots) -> Slots:
-        """These rows, then the other's."""
-        return Slots(*(np.concatenate(pair) for pair in zip(self.columns, other.columns, strict=True)))
+    @classmethod
+    def join(cls, parts: Iterable[Slots]) -> Slots:
+        """All rows, one part after the other."""
+        return cls(*(np.concatenate(column) for column in zip(*(part.columns for part in parts), strict=True)))
 
 
 class Ring:
@@ -85,13 +89,17 @@ class Ring:
             return
         wide = Ring(self._kind, len(self.first), 1 << (need - 1).bit_length())
         wide.first, wide.next, wide.floor = self.first, self.next, self.floor
-        row, number = spread(self.first, self.next - self.first)
-        wide.write(row, number, self.read(row, number), self.nis[row, number % self.capacity])
-        row, anchor = spread(self.first // STRIDE, self.next // STRIDE - self.first // STRIDE + 1)
-        wide.anchors.put(
-            (row, anchor % _anchors(wide.capacity)), self.anchors.take((row, anchor % _anchors(self.capacity)))
-        )
+        for start in range(0, len(self.first), _ROWS):
+            self._move(wide, np.arange(start, min(start + _ROWS, len(self.first))))
         self.__dict__.update(wide.__dict__)
+
+    def _move(self, wide: Ring, rows: Ints) -> None:
+        first, following = self.first[rows], self.next[rows]
+        which, number = spread(first, following - first)
+        row = rows[which]
+        wide.write(row, number, self.read(row, number), self.nis[row, number % self.capacity])
+        which, anchor = spread(first // STRIDE, following // STRIDE - first // STRIDE + 1)
+        wide.keep(rows[which], anchor * STRIDE, self.anchor(rows[which], anchor * STRIDE))
 
     def read(self, row: Ints, number: Ints) -> Slots:
         """Events by twin and number."""

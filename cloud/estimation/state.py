@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,7 @@ class State:
     @property
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The arrays by name, for packing."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
+        return vars(self)
 
     def take(self, index: Index) -> State:
         """The chosen rows: a view for a slice, a copy for indices."""

@@ -14,7 +14,9 @@ from typing import Literal, NamedTuple
 
 from cloud.twins.compile import build_twin, compile_type
 from cloud.twins.model import Twin, TwinType
+from cloud.twins.schema import TwinFile
 from wire.errors import ConfigError, Problem
+from wire.points import PointId
 from wire.settings import Document, parse
 
 Kind = Literal["type", "twin"]
@@ -90,6 +92,7 @@ def plan(current: Catalogue, sources: Sequence[SourceText]) -> Plan:
     fresh = {(item.kind, item.name) for item in writes}
     types = _types(current, stored, fresh, documents, problems)
     twins = _twins(current, stored, fresh, documents, types, problems)
+    problems += _commanded_twice(twins, documents)
     if problems:
         raise ConfigError(problems)
     return Plan(Catalogue(stored, types, twins), changes, writes)
@@ -184,13 +187,26 @@ def _twins(
             twins[name] = known
             continue
         document = documents.get((kind, name)) or parse(item.text, f"registry/twin/{name}")[0]
-        if broken and _of(document) in broken:
-            continue
         try:
-            twins[name] = build_twin(document, types)
+            if _of(document) in broken:
+                document.load(TwinFile)
+            else:
+                twins[name] = build_twin(document, types)
         except ConfigError as error:
             problems.extend(error.problems)
     return twins
+
+
+def _commanded_twice(twins: Mapping[str, Twin], documents: Mapping[Key, Document]) -> list[Problem]:
+    """A point that two actuators would write: whoever is refused, the other would undo it."""
+    problems, owners = [], dict[PointId, str]()
+    for name, twin in sorted(twins.items(), key=lambda item: ("twin", item[0]) in documents):
+        for actuator, binding in twin.actuators.items():
+            owner = owners.setdefault(binding.write, f"{name}'s {actuator}")
+            if owner != f"{name}'s {actuator}" and ("twin", name) in documents:
+                message = f"{binding.write} is written already, by {owner}"
+                problems.append(documents["twin", name].problem(("bind", actuator), message))
+    return problems
 
 
 def _of(document: Document) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -20,10 +20,12 @@ from cloud.twins.observability import unobservable
 from cloud.twins.ready_made import READY_MADE, ready_made
 from cloud.twins.schema import BindActuator, TwinFile, TypeFile
 from cloud.twins.symbolic import Meaning, Names, translate
-from wire.expressions import Expression, Flaw, Number, parse
+from wire.expressions import Expression, Flaw, parse
 from wire.points import PointId
 from wire.settings import Document, Loc
-from wire.units import Dimension, Unit
+from wire.units import Dimension
+
+NOTHING: sp.Expr = sp.Integer(0)
 
 
 def compile_type(document: Document) -> TwinType:
@@ -50,8 +52,7 @@ def build_twin(document: Document, types: Mapping[str, TwinType]) -> Twin:
             findings.add(("with",), f"`with` is for the ready-made types: {', '.join(READY_MADE)}")
     else:
         findings.add(("of",), f"no type is called {name}", f"there are {', '.join(sorted({*types, *READY_MADE}))}")
-        findings.settle()
-        raise AssertionError
+        raise findings.error()
     if major and kind.version.partition(".")[0] != major:
         findings.add(("of",), f"{name} is at version {kind.version}")
     parameters = _parameters(file, kind, findings)
@@ -87,10 +88,12 @@ def _compile(file: TypeFile, findings: Findings) -> TwinType:
 
 def _names(defined: Definitions) -> tuple[Names, list[sp.Symbol]]:
     """What equations may name, and the order of columns: states, inputs, parameters."""
-    names: dict[str, Meaning] = {}
-    for item in (*defined.states, *defined.inputs, *defined.parameters):
-        names[item.name] = Meaning(sp.Symbol(item.name, real=True), dimension_of(item.unit))
-    return names, [meaning.value for meaning in names.values()]
+    units = {item.name: item.unit for item in defined.states}
+    units |= {item.name: item.unit for item in defined.inputs}
+    units |= {item.name: item.unit for item in defined.parameters}
+    columns = [sp.Symbol(name, real=True) for name in units]
+    pairs = zip(columns, units.items(), strict=True)
+    return {name: Meaning(symbol, dimension_of(unit)) for symbol, (name, unit) in pairs}, columns
 
 
 def _equations(file: TypeFile, defined: Definitions, names: Names, findings: Findings) -> _Equations:
@@ -105,8 +108,8 @@ def _equations(file: TypeFile, defined: Definitions, names: Names, findings: Fin
             continue
         loc: Loc = ("dynamics", state.name)
         rate = _expression(file.dynamics[state.name], loc, per_time(state.unit), names, findings, found.trees)
-        found.rates.append(rate + pushed.get(state.name, sp.Integer(0)))
-    found.rates.extend(sp.Integer(0) for _ in offsets)
+        found.rates.append(rate + pushed.get(state.name, NOTHING))
+    found.rates.extend(NOTHING for _ in offsets)
     for sensor in defined.sensors:
         loc = ("sensors", sensor.name, "measures")
         text = file.sensors[sensor.name].measures
@@ -122,7 +125,7 @@ def _expression(
         meaning = translate(tree, names)
     except Flaw as flaw:
         findings.add(loc, flaw.detail, offset=flaw.at)
-        return sp.Integer(0)
+        return NOTHING
     if None not in (dimension, meaning.dimension) and meaning.dimension != dimension:
         findings.add(loc, f"this is in {meaning.dimension}, but {dimension} is needed")
     trees.append(tree)
@@ -166,34 +169,26 @@ def _jacobian(values: sp.NDimArray, by: Sequence[sp.Symbol]) -> sp.NDimArray:
 def _hash(file: TypeFile, defined: Definitions, trees: Sequence[Expression]) -> str:
     """Names the model by everything that can change a number, and by nothing else: not by layout or comments."""
     times = [round(value * NS) for value in (file.resolution, file.horizon, file.tick)]
-    content = [file.type, file.version, times, asdict_si(defined), [_canonical(tree) for tree in trees]]
+    declared = [[_plain(item) for item in group] for group in defined]
+    content = [file.type, file.version, times, declared, [_canonical(tree) for tree in trees]]
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def asdict_si(defined: Definitions) -> list[Any]:
-    """Declarations as plain data."""
-    return [
-        [asdict(item) if is_dataclass(item) else item for item in group]  # type: ignore[arg-type]
-        for group in defined
-    ]
+def _plain(item: object) -> Any:
+    """A declaration without its unit: the numbers are in SI already."""
+    if not is_dataclass(item) or isinstance(item, type):
+        return item
+    return {name: value for name, value in asdict(item).items() if name != "unit"}
 
 
-def _canonical(node: Expression) -> Any:
-    if isinstance(node, Number):
-        return [node.value, node.unit]
-    return [
-        type(node).__name__,
-        *(
-            [_canonical(part) for part in value]
-            if isinstance(value, tuple)
-            else _canonical(value)
-            if is_dataclass(value)
-            else value
-            for name in node.__dataclass_fields__
-            if name != "at"
-            for value in [getattr(node, name)]
-        ),
-    ]
+def _canonical(node: object) -> Any:
+    """A tree as plain data, without its columns."""
+    if isinstance(node, tuple):
+        return [_canonical(part) for part in node]
+    if not is_dataclass(node):
+        return node
+    parts = [_canonical(getattr(node, item.name)) for item in fields(node) if item.name != "at"]
+    return [type(node).__name__, *parts]
 
 
 def _parameters(file: TwinFile, kind: TwinType, findings: Findings) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -43,7 +43,11 @@ class Findings:
     def settle(self) -> None:
         """Raise ConfigError if there was anything."""
         if self.problems:
-            raise ConfigError(sorted(set(self.problems), key=lambda problem: problem[:3]))
+            raise self.error()
+
+    def error(self) -> ConfigError:
+        """Everything found, in the order of the file."""
+        return ConfigError(sorted(set(self.problems), key=lambda problem: problem[:3]))
 
     def unit(self, text: str, loc: Loc) -> Unit:
         try:

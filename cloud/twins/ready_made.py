@@ -29,20 +29,20 @@ def ready_made(name: str, given: Given | None, findings: Findings) -> TypeFile:
     """The type file that somebody who knows the language would have written; raises ConfigError without ``with``."""
     if given is None:
         findings.add((), f"{name} needs its unit and noise", "with: {unit: degC, noise: 0.2 degC}")
-        findings.settle()
-        raise AssertionError
+        raise findings.error()
+    findings.positive(given.noise, findings.unit(given.unit, ("unit",)), ("noise",))
     if given.tau is not None and name != "first_order":
         findings.add(("tau",), f"{name} has no time constant")
-    if given.noise.value <= 0:
-        findings.add(("noise",), "must be above zero")
-        findings.settle()
+    if given.tau == 0:
+        findings.add(("tau",), "must be above zero")
+    findings.settle()
     extra = {word: f"{getattr(given, word)!r} s" for word in ("horizon", "tick") if getattr(given, word) is not None}
     sensor = {"measures": "value", "unit": given.unit, "noise": _text(given.noise)}
     if given.period is not None:
         sensor["period"] = f"{given.period!r} s"
     model = {"signal": _signal, "level_trend": _level_trend, "first_order": _first_order}[name](given)
     content = {
-        "type": name.replace("_", "-"),
+        "type": name,
         "version": VERSION,
         "offsets": "none",
         "sensors": {"value": sensor},
@@ -52,16 +52,52 @@ def ready_made(name: str, given: Given | None, findings: Findings) -> TypeFile:
     return TypeFile.model_validate(content)
 
 
-def _text(quantity: Quantity, factor: float = 1.0, unit: str = "") -> str:
-    """A quantity times a factor, with ``unit`` appended to its own."""
-    own = quantity.unit or "1"
-    return f"{quantity.value * factor!r} ({own}){unit}" if unit else f"{quantity.value * factor!r} {quantity.unit}"
-
-
 def _signal(given: Given) -> dict[str, Any]:
-    wander = given.wander or Quantity(given.noise.value / 10.0**0.5, None, f"({given.noise.unit or '1'})/sqrt(s)")
     return {
         "states": {"value": {"unit": given.unit, "initial": "from value"}},
         "dynamics": {"value": "0"},
-        "process_noise": {"value": _text(wander)},
+        "process_noise": {"value": _text(given.wander) if given.wander else _noise(given, 10.0**-0.5, "sqrt(s)")},
     }
+
+
+def _level_trend(given: Given) -> dict[str, Any]:
+    return {
+        "states": {
+            "value": {"unit": given.unit, "initial": "from value"},
+            "trend": {"unit": _per(given.unit, "s"), "initial": f"0 +/- {_noise(given, 0.1, 's')}"},
+        },
+        "dynamics": {"value": "trend", "trend": "0"},
+        "process_noise": {
+            "value": _noise(given, 0.0, "sqrt(s)"),
+            "trend": _text(given.wander) if given.wander else _noise(given, 30.0**-1.5, "(s*sqrt(s))"),
+        },
+    }
+
+
+def _first_order(given: Given) -> dict[str, Any]:
+    tau = given.tau if given.tau is not None else TAU_S
+    return {
+        "states": {
+            "value": {"unit": given.unit, "initial": "from value"},
+            "target": {"unit": given.unit, "initial": f"from value +/- {_text(given.noise, 10.0)}"},
+        },
+        "parameters": {"tau": {"unit": "s", "value": tau}},
+        "dynamics": {"value": "(target - value) / tau", "target": "0"},
+        "process_noise": {
+            "value": _noise(given, 0.0, "sqrt(s)"),
+            "target": _text(given.wander) if given.wander else _noise(given, (tau / 4.0) ** -0.5, "sqrt(s)"),
+        },
+    }
+
+
+def _text(quantity: Quantity, factor: float = 1.0) -> str:
+    return f"{quantity.value * factor!r} {quantity.unit}"
+
+
+def _noise(given: Given, factor: float, per: str) -> str:
+    """The noise times a factor, per something."""
+    return f"{given.noise.value * factor!r} {_per(given.noise.unit, per)}"
+
+
+def _per(unit: str, divisor: str) -> str:
+    return f"{unit}/{divisor}" if unit and unit.isalpha() else f"({unit or '1'})/{divisor}"

@@ -39,6 +39,12 @@ def _amount(value: object) -> Quantity:
 Amount = Annotated[Quantity, PlainValidator(_amount)]
 """A number; where its unit is empty, the unit declared beside it holds."""
 
+
+def _as_text(value: object) -> object:
+    """A number where text may stand: what it lacks is told when it gets its meaning."""
+    return repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 Version = Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
 Bounds = tuple[float, float]
 
@@ -47,7 +53,7 @@ class StateItem(Settings):
     """``initial`` is ``20 +/- 5`` or ``from SENSOR``: a belief without its uncertainty is not a belief."""
 
     unit: str
-    initial: str
+    initial: Annotated[str, BeforeValidator(_as_text)]
     range: Bounds | None = None
 
 
@@ -107,7 +113,7 @@ class ActuatorItem(Settings):
 
 
 Offsets = Literal["default", "none"] | dict[Symbol, QuantityText]
-Expressions = dict[Symbol, Annotated[str, BeforeValidator(lambda value: "0" if value == 0 else value)]]
+Expressions = dict[Symbol, Annotated[str, BeforeValidator(_as_text)]]
 
 
 class TypeFile(Settings):

@@ -7,7 +7,6 @@ timeout the stream is reopened, so a late answer can never be taken for the next
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import Annotated, ClassVar, Literal, NoReturn, Self
 
@@ -28,6 +27,7 @@ from edge.drivers import modbus_codec as codec
 from edge.drivers.base import Samples
 from edge.drivers.modbus_decode import Decoder, decoder_of
 from edge.drivers.modbus_plan import Block, Span, Table, bisect, plan
+from edge.drivers.own_deadline import deadline
 from edge.drivers.scaled_address import Scaled
 from wire.errors import BadData, Rejected, Unavailable
 from wire.quality import Quality
@@ -61,24 +61,22 @@ class Config(Settings):
     max_bits: Annotated[int, Field(ge=1, le=2000)] = 2000
 
 
+def _usual_type(data: dict[str, object]) -> codec.Type:
+    return "bool" if data.get("table") in _BITS else "uint16"
+
+
 class Address(Scaled):
     """Where a point lives, addresses counted from zero, and how its words become a number."""
 
     table: Table
     address: Annotated[int, Field(ge=0, le=65_535)]
-    type: codec.Type = "uint16"
+    type: codec.Type = Field(default_factory=_usual_type)
+    """Of registers uint16 unless said otherwise; coils and discrete inputs are always bool."""
     order: codec.Order = "abcd"
     bit: Annotated[int, Field(ge=0, le=15)] | None = None
     """For ``bool`` in a register: which bit, 0 the least significant; unset: zero is false."""
     length: Annotated[int, Field(ge=1, le=125)] = 1
     """For ``string``: registers."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bits_are_bool(cls, data: object) -> object:
-        if isinstance(data, dict) and data.get("table") in _BITS:
-            return {"type": "bool"} | data
-        return data
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -181,7 +179,7 @@ class Driver:
             raise Rejected("read-only", f"{address.table} {address.address}")
         request: ModbusPDU
         if address.table == "coil":
-            request = WriteSingleCoilRequest(address.address, [_truth(value)], dev_id=self._config.unit)
+            request = WriteSingleCoilRequest(address=address.address, bits=[_truth(value)], dev_id=self._config.unit)
         else:
             request = self._register_write(address.address, await self._registers_for(address, value))
         try:
@@ -208,12 +206,12 @@ class Driver:
 
     def _register_write(self, start: int, registers: list[int]) -> ModbusPDU:
         if len(registers) == 1:
-            return WriteSingleRegisterRequest(start, registers=registers, dev_id=self._config.unit)
-        return WriteMultipleRegistersRequest(start, registers=registers, dev_id=self._config.unit)
+            return WriteSingleRegisterRequest(address=start, registers=registers, dev_id=self._config.unit)
+        return WriteMultipleRegistersRequest(address=start, registers=registers, dev_id=self._config.unit)
 
     async def _ask(self, block: Block) -> list[int] | Quality:
         """The registers or bits of a block, or why there are none."""
-        request = _READS[block.table](address=block.start, count=block.count, dev_id=self._config.unit)
+        request = _READS[block.table](address=block.start, count=block.length, dev_id=self._config.unit)
         try:
             reply = await self._execute(request)
         except BadData:
@@ -221,16 +219,16 @@ class Driver:
         if isinstance(reply, ExceptionResponse):
             return Quality.BAD_ADDRESS if reply.exception_code == _ILLEGAL_ADDRESS else Quality.BAD_DEVICE
         if block.table in _BITS:
-            whole = len(reply.bits) == (block.count + 7) // 8 * 8
-            return [int(bit) for bit in reply.bits[: block.count]] if whole else Quality.BAD_REPLY
-        return list(reply.registers) if len(reply.registers) == block.count else Quality.BAD_REPLY
+            whole = len(reply.bits) == (block.length + 7) // 8 * 8
+            return [int(bit) for bit in reply.bits[: block.length]] if whole else Quality.BAD_REPLY
+        return list(reply.registers) if len(reply.registers) == block.length else Quality.BAD_REPLY
 
     async def _execute(self, request: ModbusPDU) -> ModbusPDU:
         """One question and the answer to it; BadData("reply") if it answers another one, Unavailable if none comes."""
         if self._client is None or not self._client.connected:
             raise Unavailable(f"{self._name}: connection lost")
         try:
-            async with asyncio.timeout(self._config.timeout):
+            async with deadline(self._config.timeout):
                 call: Awaitable[ModbusPDU] = self._client.execute(False, request)
                 reply = await call
         except TimeoutError:
@@ -257,7 +255,7 @@ class Driver:
             retries=0,
         )
         try:
-            async with asyncio.timeout(self._config.timeout):
+            async with deadline(self._config.timeout):
                 up = await self._client.connect()
         except TimeoutError:
             up = False

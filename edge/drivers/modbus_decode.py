@@ -68,7 +68,7 @@ def decoder_of(block: Block, points: Sequence[Layout]) -> Decoder:
             group.add(turned if group.swap else data, samples)
         for span in single:
             at = span.start - block.start
-            _add_single(span.point, points[span.point], registers[at : at + span.count], samples)
+            _add_single(span.point, points[span.point], registers[at : at + span.length], samples)
 
     return decode
 
@@ -96,9 +96,9 @@ def _group(block: Block, spans: Sequence[Span], points: Sequence[Layout]) -> lis
         text, end = (">" if order in ("abcd", "badc") else "<"), block.start
         for span in rest:
             if points[span.point].order == order and span.start >= end:
-                code = codec.number_format(points[span.point].type, order)[0].format[1:]  # type: ignore[arg-type]
+                code = codec.number_format(points[span.point].type, order)[0].format[1:]
                 text += f"{(span.start - end) * 2}x{code}"
-                end = span.start + span.count
+                end = span.start + span.length
                 taken.append(span)
         rest = [span for span in rest if span not in taken]
         own = [points[span.point] for span in taken]

@@ -9,12 +9,12 @@ Table = Literal["coil", "discrete", "holding", "input"]
 
 
 class Span(NamedTuple):
-    """Where one point lives: ``count`` bits or registers from ``start``."""
+    """Where one point lives: ``length`` bits or registers from ``start``."""
 
     point: int
     table: Table
     start: int
-    count: int
+    length: int
 
 
 class Block(NamedTuple):
@@ -22,7 +22,7 @@ class Block(NamedTuple):
 
     table: Table
     start: int
-    count: int
+    length: int
     spans: tuple[Span, ...]
 
     @property
@@ -34,7 +34,7 @@ def plan(spans: Iterable[Span], *, gap: int, max_registers: int, max_bits: int) 
     """The fewest blocks that respect the device's largest answer and read at most ``gap`` unwanted words in a row."""
     blocks: list[Block] = []
     group: list[Span] = []
-    for span in sorted(spans, key=lambda span: (span.table, span.start, span.count, span.point)):
+    for span in sorted(spans, key=lambda span: (span.table, span.start, span.length, span.point)):
         limit = max_bits if span.table in ("coil", "discrete") else max_registers
         if group and not _joins(group, span, gap, limit):
             blocks.append(_block(group))
@@ -50,12 +50,12 @@ def bisect(block: Block) -> tuple[Block, Block]:
 
 
 def _joins(group: Sequence[Span], span: Span, gap: int, limit: int) -> bool:
-    end = max(each.start + each.count for each in group)
-    longest = max(end, span.start + span.count) - group[0].start
+    end = max(each.start + each.length for each in group)
+    longest = max(end, span.start + span.length) - group[0].start
     return span.table == group[0].table and span.start - end <= gap and longest <= limit
 
 
 def _block(spans: Sequence[Span]) -> Block:
     start = spans[0].start
-    end = max(span.start + span.count for span in spans)
+    end = max(span.start + span.length for span in spans)
     return Block(spans[0].table, start, end - start, tuple(spans))

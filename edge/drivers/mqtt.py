@@ -83,7 +83,7 @@ class Driver:
         self._config = config
         self._points = points
         self._name = name
-        self._link = MqttLink(config.broker, name)
+        self._link = MqttLink(config.broker, f"edge-reads-{name}")
         self._by_topic: dict[str, list[int]] = defaultdict(list)
         for point in range(len(points)) if polled is None else polled:
             topic = points[point].topic
@@ -152,7 +152,7 @@ class Driver:
 
     async def _pump(self, heard: AsyncIterator[Delivery], points: Sequence[int]) -> None:
         async for delivery in heard:
-            samples = self._decode(delivery.payload, points)
+            samples = self._decode(delivery, points)
             if len(self._arrived.point) + len(samples.point) > CAPACITY:
                 self.dropped += len(samples.point)
                 continue
@@ -168,11 +168,14 @@ class Driver:
                     self._newest[point] = (samples, row)
                 self._heard.notify_all()
 
-    def _decode(self, payload: bytes, points: Sequence[int]) -> Samples:
-        """The points that this message carries; if it carries none of them, all are bad."""
+    def _decode(self, delivery: Delivery, points: Sequence[int]) -> Samples:
+        """The points that this message carries; if it carries none of them, all are bad.
+
+        A value is uncertain/clock if its stamp is missing, or if a broker kept it for nobody knows how long.
+        """
         samples = Samples()
         try:
-            content: object = mqtt_json.parse(payload)
+            content: object = mqtt_json.parse(delivery.payload)
         except BadData:
             content = mqtt_json.MISSING
         for point in points:
@@ -181,7 +184,7 @@ class Driver:
             if value is mqtt_json.MISSING:
                 continue
             time = mqtt_json.stamp(mqtt_json.pick(content, address.time), address.time_unit) if address.time else 0
-            untimed = address.time is not None and time == 0
+            untimed = time == 0 and (address.time is not None or delivery.retain)
             add_value(samples, point, address, value, Quality.UNCERTAIN_CLOCK if untimed else Quality.GOOD, time)
         if not samples.point:
             for point in points:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from types import MappingProxyType
@@ -38,12 +39,10 @@ def parse(payload: bytes) -> object:
 def pick(content: object, path: str | None) -> object:
     """The value at a path, the whole content without one, or ``MISSING``."""
     for step in _steps(path) if path else ():
-        if isinstance(step, int) and isinstance(content, list) and step < len(content):
-            content = content[step]
-        elif isinstance(step, str) and isinstance(content, dict) and step in content:
-            content = content[step]
-        else:
+        holds = step in content if isinstance(content, dict) else isinstance(content, list) and _is_index(step, content)
+        if not holds:
             return MISSING
+        content = content[step]  # type: ignore[index]
     return content
 
 
@@ -76,6 +75,10 @@ def _iso(text: str) -> int:
         return 0
     aware = time if time.tzinfo else time.replace(tzinfo=UTC)
     return max(0, (aware - _EPOCH) // timedelta(microseconds=1) * 1000)
+
+
+def _is_index(step: str | int, content: Sequence[object]) -> bool:
+    return isinstance(step, int) and step < len(content)
 
 
 @cache

@@ -13,12 +13,17 @@ from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, ClassVar, Literal, Self
 
-from asyncua import Client, ua
+from asyncua import ua
+from asyncua.client.client import Client
 from asyncua.common.node import Node
-from asyncua.common.subscription import DataChangeEvent, Subscription
+from asyncua.common.subscription import DataChangeEvent
+from asyncua.ua.attribute_ids import AttributeIds
+from asyncua.ua.ua_binary import variant_to_binary
+from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 from pydantic import Field
 
 from edge.drivers.base import Samples
+from edge.drivers.own_deadline import deadline
 from edge.drivers.scaled_address import Scaled
 from edge.drivers.typed_value import ValueType, add_value
 from wire.errors import Rejected, Unavailable
@@ -106,10 +111,10 @@ class Driver:
         self._client.connection_lost_callback = self._on_lost
         async with AsyncExitStack() as stack:
             with _translated(self._name):
-                async with asyncio.timeout(config.timeout):
+                async with deadline(config.timeout):
                     await self._log_in()
                 stack.push_async_callback(self._log_out)
-                async with asyncio.timeout(config.timeout):
+                async with deadline(config.timeout):
                     await self._find_nodes()
                     self._subscription = await self._client.create_subscription(
                         config.interval * 1000, queue_maxsize=CAPACITY
@@ -141,7 +146,7 @@ class Driver:
     async def fetch(self, point: int) -> Samples:
         samples = Samples()
         with _translated(self._name):
-            async with asyncio.timeout(self._config.timeout):
+            async with deadline(self._config.timeout):
                 value = await self._node(point).read_data_value(raise_on_bad_status=False)
         self._add(samples, point, value)
         return samples
@@ -151,12 +156,12 @@ class Driver:
         if not address.writable:
             raise Rejected("type", "text cannot be written")
         with _translated(self._name, refused=True):
-            async with asyncio.timeout(self._config.timeout):
+            async with deadline(self._config.timeout):
                 node = self._node(point)
                 if point not in self._variants:
                     self._variants[point] = await node.read_data_type_as_variant_type()
                 variant = _variant(address.raw(value), self._variants[point])
-                await node.write_attribute(ua.AttributeIds.Value, ua.DataValue(variant))
+                await node.write_attribute(AttributeIds.Value, ua.DataValue(variant))
 
     async def _log_in(self) -> None:
         config = self._config
@@ -174,7 +179,7 @@ class Driver:
 
     async def _log_out(self) -> None:
         with _translated(self._name):
-            async with asyncio.timeout(self._config.timeout):
+            async with deadline(self._config.timeout):
                 await self._client.disconnect()
 
     async def _find_nodes(self) -> None:
@@ -198,7 +203,7 @@ class Driver:
     async def _retry_missing(self) -> None:
         if self._missing and asyncio.get_running_loop().time() >= self._retry_at:
             with _translated(self._name):
-                async with asyncio.timeout(self._config.timeout):
+                async with deadline(self._config.timeout):
                     await self._find_nodes()
                     await self._monitor(sorted(self._missing))
 
@@ -206,7 +211,7 @@ class Driver:
         """Report every new stamp, not only every new value: an equal value is a reading too."""
         request = ua.MonitoredItemCreateRequest()
         request.ItemToMonitor.NodeId = self._nodes[point].nodeid
-        request.ItemToMonitor.AttributeId = ua.AttributeIds.Value
+        request.ItemToMonitor.AttributeId = AttributeIds.Value
         request.MonitoringMode = ua.MonitoringMode.Reporting
         request.RequestedParameters.ClientHandle = point
         request.RequestedParameters.SamplingInterval = self._config.interval * 1000
@@ -270,17 +275,22 @@ def _quality(value: ua.DataValue) -> Quality:
 def _node_id(text: str, namespace: int) -> ua.NodeId:
     if text[:2] in ("i=", "s=", "g=", "b="):
         return ua.NodeId.from_string(f"ns={namespace};{text}")
-    return ua.NodeId(text, namespace)
+    return ua.NodeId(ua.String(text), ua.Int16(namespace))
 
 
 def _variant(raw: float, kind: ua.VariantType) -> ua.Variant:
-    if kind in (ua.VariantType.Float, ua.VariantType.Double):
-        return ua.Variant(raw, kind)
+    """The value in the node's own type; Rejected("unrepresentable") for what that type cannot hold."""
+    content: float | bool = raw if kind in (ua.VariantType.Float, ua.VariantType.Double) else round(raw)
     if kind is ua.VariantType.Boolean:
         if raw not in (0.0, 1.0):
             raise Rejected("type", f"{raw!r} is neither 0 nor 1")
-        return ua.Variant(raw == 1.0, kind)
-    return ua.Variant(round(raw), kind)
+        content = raw == 1.0
+    variant = ua.Variant(content, kind)
+    try:
+        variant_to_binary(variant)
+    except (UaError, struct.error) as error:
+        raise Rejected("unrepresentable", str(error)) from None
+    return variant
 
 
 @contextmanager
@@ -288,12 +298,10 @@ def _translated(name: str, *, refused: bool = False) -> Iterator[None]:
     """The library's errors by remedy; a refused write is the device's own word, everything else is worth a retry."""
     try:
         yield
-    except ua.UaStatusCodeError as error:
+    except UaStatusCodeError as error:
         status = ua.StatusCode(error.code).name
         if refused and not status.startswith(("BadSession", "BadConnection", "BadTimeout", "BadServer")):
             raise Rejected(status) from None
         raise Unavailable(f"{name}: {status}") from None
-    except struct.error as error:
-        raise Rejected("unrepresentable", str(error)) from None
-    except (ua.UaError, TimeoutError, OSError) as error:
-        raise Unavailable(f"{name}: {error or type(error).__name__}") from None
+    except (UaError, TimeoutError, OSError) as error:
+        raise Unavailable(f"{name}: {str(error) or type(error).__name__}") from None

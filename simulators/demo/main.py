@@ -19,10 +19,12 @@ from rich.console import Console
 from rich.live import Live
 
 from simulators.demo import report, stage, story
+from simulators.demo.cast import ROLES
 from simulators.demo.children import Children, run_once
 from simulators.demo.client import Client
 from simulators.demo.story import Board
 from simulators.demo.view import draw
+from wire.errors import Unavailable
 from wire.runtime import service
 from wire.runtime.observe import configure_logging
 
@@ -55,17 +57,19 @@ def main(argv: Sequence[str]) -> int:
             state = Path(tempfile.mkdtemp(prefix="twinline-"))
             leaving.callback(shutil.rmtree, state, ignore_errors=True)
         scene = stage.prepare(state, options.configs, embedded=options.embedded)
-        _log_beside(scene, options)
+        log_beside(scene, options, leaving)
         return service.run("demo", lambda: play(scene, options))
 
 
-def _log_beside(scene: stage.Stage, options: Options) -> None:
+def log_beside(scene: stage.Stage, options: Options, leaving: ExitStack) -> None:
     """A live picture and log lines cannot share a terminal: then the log goes to a file."""
     if options.as_json or not sys.stdout.isatty():
         configure_logging()
-        return
-    with redirect_stderr((scene.state / "logs" / "demo.log").open("a", encoding="utf-8")):
-        configure_logging()
+    else:
+        file = leaving.enter_context((scene.state / "logs" / "demo.log").open("a", encoding="utf-8"))
+        with redirect_stderr(file):
+            configure_logging()
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every single request
 
 
 async def play(scene: stage.Stage, options: Options) -> None:
@@ -81,14 +85,10 @@ async def play(scene: stage.Stage, options: Options) -> None:
 async def _act(
     scene: stage.Stage, options: Options, children: Children, board: Board, tasks: asyncio.TaskGroup
 ) -> None:
-    await curtain_up(scene, children, tasks)
+    await run_once(scene.make_keys())
+    children.start(tasks, scene.broker(), scene.cloud(), scene.simulators())
     async with Client(scene.url, scene.token_file.read_text().strip()) as client:
-        async with asyncio.timeout(STARTUP_S):
-            board.note = "waiting for the cloud"
-            await story.until_answering(client)
-            await run_once(scene.apply())
-            board.note = "waiting for the first readings"
-            await story.until_alive(client, board)
+        await curtain_up(scene, children, board, client, tasks)
         started_ns = time.time_ns()
         await _perform(scene, options, children, board, client)
         if options.duration_s is not None:
@@ -100,11 +100,22 @@ async def _act(
                 Console().print(report.draw(result))
 
 
-async def curtain_up(scene: stage.Stage, children: Children, tasks: asyncio.TaskGroup) -> None:
-    """Keys first (everyone reads them), then every program at once: each waits for the others by itself."""
-    await run_once(scene.make_keys())
-    programs = [scene.broker(), scene.simulators(), *scene.edges(), scene.gateway(), scene.cloud()]
-    children.start(tasks, *programs)
+async def curtain_up(
+    scene: stage.Stage, children: Children, board: Board, client: Client, tasks: asyncio.TaskGroup
+) -> None:
+    """The twins are registered before the first reading, so that every reading finds its twin."""
+    try:
+        async with asyncio.timeout(STARTUP_S):
+            log.info("waiting for the cloud")
+            await story.until_answering(client)
+            log.info("registering types and twins")
+            await run_once(scene.apply())
+            children.start(tasks, scene.gateway(), *scene.edges())
+            log.info("waiting for the first readings")
+            await story.until_alive(client, board)
+    except TimeoutError:
+        missing = [role.twin for role in ROLES if role.twin not in board.twins]
+        raise Unavailable(f"not alive after {STARTUP_S:.0f} s: {', '.join(missing)}; see {scene.state}/logs") from None
 
 
 async def _perform(scene: stage.Stage, options: Options, children: Children, board: Board, client: Client) -> None:

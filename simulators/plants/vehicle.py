@@ -33,11 +33,11 @@ FAULTS = frozenset({"slip"})
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """``noise_speed`` in m/s/sqrt(s) is the pack's 0.038 m/s per 0.1 s; ``noise_turn`` in rad/s/sqrt(s)."""
+    """``noise_speed`` in m/s/sqrt(s) is 0.038 m/s per 0.1 s; ``noise_turn`` in rad/s/sqrt(s)."""
 
     speed: float = 12.0
     noise_speed: float = 0.12
-    noise_turn: float = 0.05
+    noise_turn: float = 0.08
     settle_speed_s: float = 30.0
     settle_turn_s: float = 2.0
     x: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -28,12 +29,12 @@ class Sample(NamedTuple):
 
 
 def events(samples: list[Sample]) -> Events:
-    columns = list(zip(*samples)) or [()] * 6
+    columns = list(zip(*samples, strict=False)) or [()] * 6
     kinds = (np.int64, np.int16, np.int64, np.int64, np.float64, np.float64)
-    return Events(*(np.array(column, kind) for column, kind in zip(columns, kinds)))
+    return Events(*(np.array(column, kind) for column, kind in zip(columns, kinds, strict=False)))
 
 
-def stream(kind: TwinType, handle: int, count: int, seed: int, every: int = 230 * MS) -> list[Sample]:
+def stream(kind: TwinType, handle: int, count: int, seed: int, every: int = 100 * MS) -> list[Sample]:
     """Inputs and samples of all channels with jitter, some at equal times, some wild enough for the gate."""
     rng = np.random.default_rng(seed)
     samples = []
@@ -55,12 +56,16 @@ def bits(bank: Bank, handle: int) -> tuple[object, ...]:
     time, x, P = bank.state(handle)
     now = bank.now([handle], time + 1700 * MS)[0]
     counts = now.updates, now.gated, now.resets, now.nis_count
-    return time, x.tobytes(), P.tobytes(), now.mean.tobytes(), now.sigma.tobytes(), now.nis, now.nis_total, counts
+    return time, x.tobytes(), P.tobytes(), now.mean.tobytes(), now.sigma.tobytes(), repr(now.nis), now.nis_total, counts
 
 
 KINDS = [
-    level(gate=0.99), trend(gate=0.99, initial_from=["s0", None]), driven(gate=0.99), driven(gate=0.99, is_linear=False), tank(),
-]  # fmt: skip
+    level(gate=0.99),
+    trend(gate=0.99, initial_from=["s0", None]),
+    driven(gate=0.99),
+    driven(gate=0.99, is_linear=False),
+    tank(),
+]
 
 
 def rows_of(outputs: list[Outputs]) -> dict[tuple[str, int], tuple[int, bytes, bytes]]:
@@ -84,11 +89,11 @@ def run(kinds: list[TwinType], samples: list[Sample], cuts: list[int], order: li
         handles[place] = bank.adopt(twin(kinds[place], f"t{place}"))
     moved = [sample._replace(twin=handles[sample.twin]) for sample in samples]
     borders = [0, *sorted(cut % (len(moved) + 1) for cut in cuts), len(moved)]
-    outputs = [bank.step(events(moved[a:b])) for a, b in zip(borders, borders[1:])]
+    outputs = [bank.step(events(moved[a:b])) for a, b in itertools.pairwise(borders)]
     return bank, outputs
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_arrival_order_batches_and_company_change_no_bit(data: st.DataObject) -> None:
     which = data.draw(st.lists(st.integers(0, len(KINDS) - 1), min_size=1, max_size=4))
@@ -109,11 +114,12 @@ def test_arrival_order_batches_and_company_change_no_bit(data: st.DataObject) ->
     assert rows_of(calm_rows) == rows_of(wild_rows)
 
 
-def test_a_crowd_changes_no_bit() -> None:
+@pytest.mark.parametrize("every", [100 * MS, 20 * SECOND])
+def test_a_crowd_changes_no_bit(every: int) -> None:
     for kind in KINDS:
-        samples = stream(kind, 0, 50, 5)
+        samples = stream(kind, 0, 50, 5, every)
         alone, _ = run([kind], samples, [], [0])
-        crowd = [s for i in range(97) for s in stream(kind, i, 20 + i % 60, 5 if i == 41 else 100 + i)]
+        crowd = [s for i in range(97) for s in stream(kind, i, 20 + i % 60, 100 + i, every)]
         crowd = [s for s in crowd if s.twin != 41] + [s._replace(twin=41) for s in samples]
         together, _ = run([kind] * 97, sorted(crowd, key=lambda s: s.time), [700, 1900], list(range(97)))
         assert bits(alone, 0) == bits(together, 41)
@@ -167,7 +173,7 @@ def test_ticks_rest_on_all_events_up_to_them_and_silence_writes_nothing() -> Non
     assert ((rows.time - T0) // SECOND).tolist() == [1, 2, 10]
     assert rows.revision.tolist() == [2, 3, 4]
     late = bank.step(events([Sample(h, 0, T0 + 1200 * MS, 0, 5.0), Sample(h, 0, T0 + 4500 * MS, 0, 5.0)])).estimates[0]
-    assert [(int(t - T0) // SECOND, int(r)) for t, r in zip(late.time, late.revision)] == [
+    assert [(int(t - T0) // SECOND, int(r)) for t, r in zip(late.time, late.revision, strict=False)] == [
         (1, 2),
         (2, 4),
         (5, 5),
@@ -175,6 +181,17 @@ def test_ticks_rest_on_all_events_up_to_them_and_silence_writes_nothing() -> Non
     ]
     assert late.mean[0] == rows.mean[0]
     assert late.mean[1] != rows.mean[1]
+
+
+def test_a_tick_waits_for_all_events_of_its_own_time() -> None:
+    bank = Bank()
+    h = bank.adopt(twin(level()))
+    written = [
+        bank.step(events([Sample(h, 0, T0 + t * MS, origin, 1.0)])).estimates
+        for t, origin in ((200, 0), (1000, 0), (1000, 1), (1001, 0))
+    ]
+    assert [len(tables) for tables in written] == [0, 0, 0, 1]
+    assert written[3][0].revision.tolist() == [3]
 
 
 def test_now_and_forecast_leave_the_live_twin_alone() -> None:
@@ -185,7 +202,6 @@ def test_now_and_forecast_leave_the_live_twin_alone() -> None:
     newest = bank.state(h)[0]
     mean, sigma = bank.forecast(h, np.array([newest + s * SECOND for s in (1, 60, 600)]))
     assert mean.shape == sigma.shape == (3, 6)
-    assert (np.diff(sigma[:, 2]) > 0).all()
     later = bank.now([h], newest + 60 * SECOND)[0]
     assert later.mean.tobytes() == mean[1].tobytes()
     assert bank.now([h], newest - SECOND)[0].time == newest
@@ -220,7 +236,7 @@ class Store:
         return bank, bank.restore(self.blobs)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_restart_anywhere_changes_no_bit(data: st.DataObject) -> None:
     kinds = [KINDS[i] for i in data.draw(st.lists(st.integers(0, len(KINDS) - 1), min_size=1, max_size=3))]
@@ -254,7 +270,7 @@ def test_deltas_are_small_and_a_base_replaces_them_in_time() -> None:
     bank, store = Bank(), Store()
     h = bank.adopt(twin(level(horizon_s=30.0)))
     sizes = []
-    for i in range(3000):
+    for i in range(1500):
         bank.step(events([Sample(h, 0, T0 + (10 * i + j) * 30 * MS, 0, 0.0) for j in range(10)]))
         blobs = bank.pack()
         sizes.append(sum(map(len, blobs.values())))

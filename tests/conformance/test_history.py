@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -21,6 +23,7 @@ from cloud.history.base import Batch, EstimateRows, Event, History, RawChunk
 from cloud.history.config import InfluxConfig, MemoryConfig, SqliteConfig
 from cloud.history.influx import InfluxHistory
 from cloud.history.sqlite import SqliteHistory
+from cloud.sqlite import Database
 from tests.conftest import require, take_port
 from tests.history_proxy import rewriting_proxy
 from wire.errors import BadData, ConfigError, Unavailable
@@ -163,7 +166,9 @@ async def test_a_range_holds_its_start_and_not_its_end(opening: Any) -> None:
     async with opening() as history:
         await history.append(Batch(chunks=[chunk(0, [(0, second, 0, float(second), 0) for second in range(10)])]))
         found = await history.readings(H1, START + 3 * SECOND, START + 6 * SECOND)
+        at_border = await history.readings(H1, START + 9 * SECOND, START + 10 * SECOND)
     assert found.value.tolist() == [3.0, 4.0, 5.0]
+    assert at_border.value.tolist() == [9.0]
 
 
 async def test_nothing_stored_is_an_empty_answer(opening: Any) -> None:
@@ -268,6 +273,15 @@ async def test_late_data_rewrites_an_estimate(opening: Any) -> None:
     assert found.revision.tolist() == [3, 4]
 
 
+@pytest.mark.parametrize("opening", ["memory", "sqlite"], indirect=True)
+async def test_an_older_revision_rewrites_nothing(opening: Any) -> None:
+    """An owner that has been replaced may still append once. InfluxDB compares nothing: there the last writer wins."""
+    async with opening() as history:
+        await history.append(Batch(estimates=[estimates([1], [[5.0, 5.0]], revision=4)]))
+        await history.append(Batch(estimates=[estimates([1], [[2.0, 2.0]], revision=3)]))
+        assert (await history.estimates("tank-1", *EVER)).mean.tolist() == [[5.0, 5.0]]
+
+
 async def test_after_a_change_of_type_only_the_new_types_rows_are_comparable(opening: Any) -> None:
     async with opening() as history:
         await history.append(Batch(estimates=[estimates([0, 1], [[1.0, 1.0], [2.0, 2.0]], revision=30)]))
@@ -316,6 +330,16 @@ async def test_thousands_of_readings_in_one_batch(opening: Any) -> None:
 
 
 # What only one store can show.
+
+
+async def test_sqlite_survives_a_power_cut_by_syncing_every_commit(tmp_path: Path) -> None:
+    async with Database(tmp_path / "any.db") as database:
+        settings = [(await database.read(partial(pragma, name=name))) for name in ("journal_mode", "synchronous")]
+    assert settings == ["wal", 2]
+
+
+def pragma(connection: sqlite3.Connection, name: str) -> Any:
+    return connection.execute(f"PRAGMA {name}").fetchone()[0]
 
 
 async def test_sqlite_waits_out_a_cancelled_append(tmp_path: Path) -> None:

@@ -19,16 +19,17 @@ pytestmark = [pytest.mark.flow, pytest.mark.deadline(110)]
 
 
 async def start(state: Path, *arguments: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        TWIN_SIM,
-        "demo",
-        "--state",
-        str(state),
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=(state / "demo.err").open("wb"),
-        start_new_session=True,
-    )
+    with (state / "demo.err").open("wb") as errors:
+        return await asyncio.create_subprocess_exec(
+            TWIN_SIM,
+            "demo",
+            "--state",
+            str(state),
+            *arguments,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+        )
 
 
 def processes(state: Path) -> dict[str, int]:

@@ -137,7 +137,7 @@ def instructions() -> list[tuple[str, str]]:
 def test_the_image_ends_unprivileged_and_starts_an_installed_program() -> None:
     found = instructions()
     last_stage = found[max(index for index, (word, _) in enumerate(found) if word == "FROM") :]
-    assert [argument for word, argument in last_stage if word == "USER"] == ["10001:10001"]
+    assert [argument for word, argument in last_stage if word == "USER"] == ["1000:1000"]
     assert not any(word == "RUN" and "pip" in argument for word, argument in last_stage), "network in the last stage"
     (command,) = [json.loads(argument) for word, argument in last_stage if word == "CMD"]
     assert command[0] in SCRIPTS

@@ -111,7 +111,9 @@ def test_an_oversize_envelope_is_not_parsed() -> None:
         read_envelope(b"x" * (MAX_ENVELOPE_BYTES + 1))
 
 
-@pytest.mark.parametrize("payload", [b"", b".", b"a.b", "\u00e4.{}".encode(), b"\xff" * 86 + b".{}", b"=" * 86 + b".{}"])
+@pytest.mark.parametrize(
+    "payload", [b"", b".", b"a.b", "\u00e4.{}".encode(), b"\xff" * 86 + b".{}", b"=" * 86 + b".{}"]
+)
 def test_garbage_is_malformed(payload: bytes) -> None:
     with pytest.raises(BadData, match="malformed"):
         read_envelope(payload)
@@ -138,7 +140,12 @@ def test_a_broken_key_file_is_bad_data(pem: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("public_key", "points"),
-    [("short", ("a/b/c/d",)), (public_text(KEY), ()), (public_text(KEY), ("a/b/c",)), (public_text(KEY), ("a/b*/c/d",))],
+    [
+        ("short", ("a/b/c/d",)),
+        (public_text(KEY), ()),
+        (public_text(KEY), ("a/b/c",)),
+        (public_text(KEY), ("a/b*/c/d",)),
+    ],
 )
 def test_a_wrong_trust_entry_is_refused(public_key: str, points: tuple[str, ...]) -> None:
     with pytest.raises(ValidationError):

@@ -10,7 +10,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from wire import settings
-from wire.errors import ConfigError
+from wire.errors import ConfigError, Problem
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -29,7 +29,8 @@ def load_all(path: str | Path, env: Mapping[str, str] = os.environ) -> list[sett
     files = sorted(root.rglob("*.yaml")) if root.is_dir() else [root]
     if not files:
         raise ConfigError.at(str(path), "no *.yaml file in this directory")
-    documents, problems = [], []
+    documents: list[settings.Document] = []
+    problems: list[Problem] = []
     for file in files:
         try:
             documents += settings.parse(read_text(file), str(file), env)

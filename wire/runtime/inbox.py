@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from typing import Self
 
 from wire.runtime.link import Delivery
 
 
-class Inbox(AsyncIterator[Delivery]):
+class Inbox:
     """Messages of one filter, oldest first; when full, the oldest is dropped and counted."""
 
     def __init__(self, topic_filter: str, qos: int, capacity: int) -> None:
@@ -23,6 +23,9 @@ class Inbox(AsyncIterator[Delivery]):
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def __aiter__(self) -> Self:
+        return self
 
     async def __anext__(self) -> Delivery:
         while not self._waiting:

@@ -1,24 +1,50 @@
-"""(being filled) Takes records in, commits them, answers."""
+"""Takes in what senders send, commits it in batches, and only then answers.
+
+While the commit's store is away the batch is tried again, nothing is acknowledged and nothing more is read, so that
+the senders' disks are the buffer.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 
+from wire import codec
 from wire.delivery import Position, Received, Receiver, StreamKey
-from wire.runtime.link import Link
+from wire.errors import BadData, Unavailable
+from wire.messages import Ack, AckItem, Frame
+from wire.runtime.link import Delivery, Link, Subscription
 from wire.runtime.observe import Counters
+from wire.runtime.service import backoff
+
+log = logging.getLogger("twinline.intake")
+
+RETRY_CAP_S = 2.0
+INBOX_FRAMES = 1024
+"""Frames that may wait for the receiver; the oldest is dropped beyond that, and sent again by its sender."""
+BURST_FRAMES = 64
+"""Frames that are taken along although the batch is old enough, if they have arrived already."""
+
+Commit = Callable[[list[Received], Mapping[StreamKey, Position]], Awaitable[None]]
+"""Make the records durable together with the receiver's positions; Unavailable if the store is away."""
 
 
 class Intake:
-    """``refused(topic, payload, reason)`` sets a payload aside that is no frame; the pipeline goes on."""
+    """``topic_filter`` is where frames arrive; ``ack_topic`` gives the topic of the answer to a frame's topic.
+
+    A batch is committed when its first record is ``linger_s`` old or it holds ``max_readings``. ``term`` is stamped on
+    every ack. ``refused(topic, payload, reason)`` sets aside a payload that is no frame; the pipeline goes on.
+    """
 
     def __init__(
         self,
         link: Link,
         topic_filter: str,
         receiver: Receiver,
-        commit: Callable[[list[Received], Mapping[StreamKey, Position]], Awaitable[None]],
+        commit: Commit,
         ack_topic: Callable[[str], str],
         *,
         term: Callable[[], int],
@@ -27,6 +53,85 @@ class Intake:
         refused: Callable[[str, bytes, str], None] | None = None,
         counters: Counters | None = None,
         clock: Callable[[], float] = time.monotonic,
-    ) -> None: ...
+    ) -> None:
+        self.counters = counters if counters is not None else Counters()
+        self._link = link
+        self._filter = topic_filter
+        self._receiver = receiver
+        self._commit = commit
+        self._ack_topic = ack_topic
+        self._term = term
+        self._linger_s = linger_s
+        self._max_readings = max_readings
+        self._refused = refused
+        self._clock = clock
+        self._routes: dict[StreamKey, str] = {}
 
-    async def run(self) -> None: ...
+    async def run(self) -> None:
+        """Take in until cancelled."""
+        inbox = self._link.subscribe(self._filter, capacity=INBOX_FRAMES)
+        while True:
+            await self._gather(inbox)
+            while len(self._receiver):
+                await self._settle()
+
+    async def _gather(self, inbox: Subscription) -> None:
+        """Read frames until a batch is full or old enough; repeats and early records are answered at once."""
+        due: float | None = None
+        overdue = 0
+        while self._receiver.waiting_readings < self._max_readings and overdue < BURST_FRAMES:
+            try:
+                async with asyncio.timeout(None if due is None else due - self._clock()):
+                    delivery = await anext(inbox)
+            except TimeoutError:
+                return
+            self._take_in(delivery)
+            await self._answer()
+            if due is None and len(self._receiver):
+                due = self._clock() + self._linger_s
+            overdue += due is not None and self._clock() >= due
+
+    def _take_in(self, delivery: Delivery) -> None:
+        try:
+            frame = codec.decode(Frame, delivery.payload)
+        except BadData as error:
+            self.counters.drop(error.reason)
+            if self._refused is not None:
+                self._refused(delivery.topic, delivery.payload, str(error))
+            return
+        self.counters.received += 1
+        for record in frame.records:
+            self._routes[StreamKey(record.source, record.stream)] = delivery.topic
+            self._receiver.offer(record)
+
+    async def _settle(self) -> None:
+        """Commit one batch, however long it takes, and say so."""
+        batch = self._receiver.take(self._max_readings)
+        positions = self._receiver.positions()
+        pauses, away = backoff(RETRY_CAP_S), False
+        while True:
+            try:
+                await self._commit(batch, positions)
+                break
+            except Unavailable as error:
+                self.counters.fail("unavailable")
+                if not away:
+                    log.warning("cannot commit, trying again: %s", error)
+                away = True
+            await asyncio.sleep(next(pauses))
+        if away:
+            log.info("committing again")
+        self._receiver.committed()
+        await self._answer()
+
+    async def _answer(self) -> None:
+        """Publish the acks that are due, one message to each sender."""
+        by_topic: dict[str, list[AckItem]] = {}
+        for item in self._receiver.acks(self._term()):
+            topic = self._ack_topic(self._routes[StreamKey(item.source, item.stream)])
+            by_topic.setdefault(topic, []).append(item)
+        for topic, items in by_topic.items():
+            # a lost answer is repeated when the sender repeats its question
+            with suppress(Unavailable):
+                await self._link.publish(topic, codec.encode(Ack(items=items)))
+                self.counters.sent += 1

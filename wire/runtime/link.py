@@ -1,8 +1,8 @@
 """The seam to a message broker.
 
-Call order: ``subscribe`` any number of times (also later), ``run`` once, in a task of its own, for as long as the process
-lives. ``run`` connects, subscribes, and reconnects after every loss until it is cancelled; it never raises for a
-broker that is away. A lossy pipe is all that is promised: a published message may vanish, repeat or overtake another.
+Call order: ``subscribe`` at any time, ``run`` once, in a task of its own, for as long as the process lives. ``run``
+connects, subscribes, and reconnects after every loss until it is cancelled; it never raises for a broker that is away.
+A lossy pipe is all that is promised: a published message may vanish, repeat or overtake another.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ class Delivery(NamedTuple):
 class Subscription(Protocol):
     """Messages of one filter, oldest first; bounded: when full, the oldest is dropped and counted."""
 
-    dropped: int
+    @property
+    def dropped(self) -> int:
+        """Messages lost to a full queue so far."""
+        ...
 
     def __aiter__(self) -> Self: ...
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from json import dumps
 
 
 @dataclass(slots=True)
@@ -76,15 +75,15 @@ class _JsonLine(logging.Formatter):
         }
         if record.exc_info:
             event["trace"] = self.formatException(record.exc_info)
-        return json.dumps(event)
+        return dumps(event)
 
 
-def configure_logging(*, as_json: bool = False, level: int = logging.INFO, clock: Callable[[], bool] | None = None) -> None:
+def configure_logging(json: bool = False, level: int = logging.INFO) -> None:
     """Send every event as one line to stderr. Without a terminal the journal adds the time itself."""
     handler = logging.StreamHandler(sys.stderr)
-    stamped = clock() if clock is not None else sys.stderr.isatty()
-    plain = "%(asctime)s %(levelname)-7s %(name)s: %(message)s" if stamped else "%(levelname)s %(name)s: %(message)s"
-    handler.setFormatter(_JsonLine() if as_json else _Line(plain))
+    text = "%(levelname)s %(name)s: %(message)s"
+    plain = f"%(asctime)s {text}" if sys.stderr.isatty() else text
+    handler.setFormatter(_JsonLine() if json else _Line(plain))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Self, cast
 
@@ -43,6 +43,7 @@ CREATE INDEX record_acked ON record (acked) WHERE acked IS NOT NULL;
 CREATE TABLE schema (lane INTEGER NOT NULL, hash TEXT NOT NULL, raw BLOB NOT NULL, PRIMARY KEY (lane, hash));
 INSERT INTO total VALUES (0, 0, 0, 0, 0);
 """
+SELECT = "SELECT id, lane, epoch, seq, last_seq, readings, stamp, raw FROM record"
 INSERT = (
     "INSERT INTO record (id, lane, epoch, seq, last_seq, kind, readings, stamp, raw) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
@@ -88,13 +89,13 @@ class OutboxFile:
         file._begin(new_epoch)
         return file
 
-    def close(self) -> None:
-        """Fold the journal into the file and mark it clean."""
-        with closing(self._reader), closing(self.db):
-            with self.transaction():
-                self.db.execute("UPDATE life SET clean = 1")
+    def close(self, clean: bool) -> None:
+        """Mark the file clean, so that the next start need not read it through, and fold its journal in."""
+        with closing(self.db):
             self._reader.close()
-            self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            if clean:
+                with suppress(Unavailable), self.transaction():
+                    self.db.execute("UPDATE life SET clean = 1")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -115,18 +116,13 @@ class OutboxFile:
         pages, free = (self.db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
         return cast("int", pages - free) * PAGE
 
-    def commit(self, work: Work, now: int, grace_ns: int) -> list[int]:
-        """One transaction; returns the seqs of ``work.entries``. What was acked longer than ``grace_ns`` ago goes."""
+    def commit(self, work: Work, now: int, grace_ns: int) -> list[Pending]:
+        """One transaction; returns what it stored: ``work.relayed``, then ``work.entries`` with their seqs. What was
+        acked longer than ``grace_ns`` ago goes."""
         lanes = {key: replace(lane) for key, lane in self.lanes.items()}
         with self.transaction():
-            rows = [self._row(lanes, each, now) for each in work.relayed]
-            relayed = len(rows)
-            rows += [self._row(lanes, each, now) for each in self._number(lanes, work.entries)]
-            rows = [(self.newest + 1 + index, *row) for index, row in enumerate(rows)]
-            self.db.executemany(INSERT, rows)
-            for each in work.relayed:
-                if each.schema_hash is not None:
-                    self.keep_schema(lanes[each.key].id, each.schema_hash, each.raw)
+            records = [*work.relayed, *self._number(lanes, work.entries)]
+            stored = self._store(lanes, records, now)
             totals = self.totals
             for (key, epoch), seq in work.released.items():
                 if key in lanes:
@@ -138,25 +134,21 @@ class OutboxFile:
             self._place(lanes, work.positions)
             totals = replace(
                 totals,
-                committed_records=totals.committed_records + len(rows),
-                committed_readings=totals.committed_readings + sum(cast("int", row[6]) for row in rows),
-                pending_records=totals.pending_records + len(rows),
+                committed_records=totals.committed_records + len(stored),
+                committed_readings=totals.committed_readings + sum(each.readings for each in stored),
+                pending_records=totals.pending_records + len(stored),
             )
             self.save(lanes, totals)
-        self.settle(lanes, totals, self.newest + len(rows))
+        self.settle(lanes, totals, self.newest + len(stored))
         self.positions.update(work.positions)
-        return [cast("int", row[3]) for row in rows[relayed:]]
+        return stored
 
-    def pending(
-        self, stream: str, after: int, max_readings: int, max_bytes: int
-    ) -> tuple[list[Pending], int]:
+    def pending(self, stream: str, after: int, max_readings: int, max_bytes: int) -> tuple[list[Pending], int]:
         """Records behind row ``after`` in order, and the row up to which there is nothing else to send."""
         keys = {lane.id: key for key, lane in self.lanes.items() if key.stream == stream}
         newest, out, readings, size = self.newest, list[Pending](), 0, 0
-        query = (
-            "SELECT id, lane, epoch, seq, last_seq, readings, stamp, raw FROM record"
-            f" WHERE id > ? AND acked IS NULL AND lane IN ({','.join(map(str, keys))}) ORDER BY id"  # noqa: S608
-        )
+        lanes = ",".join(map(str, keys))
+        query = f"{SELECT} WHERE id > ? AND acked IS NULL AND lane IN ({lanes}) ORDER BY id"
         with closing(self._reader.execute(query, (after,))) as rows:
             for id_, lane, epoch, seq, last_seq, count, stamp, raw in rows:
                 out.append(Pending(id_, keys[lane], epoch, seq, last_seq, count, stamp, raw))
@@ -212,18 +204,14 @@ class OutboxFile:
 
     def save(self, lanes: dict[StreamKey, Lane], totals: Totals) -> None:
         """Write the counters, in the running transaction."""
-        changed = [(lane.next_seq, lane.unproven, lane.id) for key, lane in lanes.items() if lane != self.lanes.get(key)]
+        changed = [
+            (lane.next_seq, lane.unproven, lane.id) for key, lane in lanes.items() if lane != self.lanes.get(key)
+        ]
         self.db.executemany("UPDATE lane SET next_seq = ?, unproven = ? WHERE id = ?", changed)
         self.db.execute(
             "UPDATE total SET committed_records = ?, committed_readings = ?, acked_readings = ?, dropped_readings = ?,"
             " pending_records = ?",
-            (
-                totals.committed_records,
-                totals.committed_readings,
-                totals.acked_readings,
-                totals.dropped_readings,
-                totals.pending_records,
-            ),
+            astuple(totals)[:5],
         )
 
     def settle(self, lanes: dict[StreamKey, Lane], totals: Totals, newest: int) -> None:
@@ -241,19 +229,26 @@ class OutboxFile:
                 source=self.source, stream=cast("Stream", stream), epoch=self.epoch, seq=lane.next_seq, body=body
             )
             lane.next_seq += 1
-            relayed = Relayed.of(record)._replace(readings=readings)
-            if relayed.schema_hash is not None:
-                self.keep_schema(lane.id, relayed.schema_hash, relayed.raw)
-            yield relayed
+            relayed = Relayed.of(record)
+            yield relayed._replace(readings=readings or relayed.readings)
 
     def _predecessor(self, lane: Lane) -> Predecessor | None:
         """Noted when a new epoch was opened in this file."""
         row = self.db.execute("SELECT epoch, position FROM lane WHERE id = ?", (lane.id,)).fetchone()
         return None if row[0] is None else Predecessor(epoch=row[0], last_seq=row[1])
 
-    def _row(self, lanes: dict[StreamKey, Lane], each: Relayed, now: int) -> tuple[object, ...]:
-        lane = self.lane(lanes, each.key)
-        return lane.id, each.epoch, each.seq, each.last_seq, each.kind, each.readings, now, each.raw
+    def _store(self, lanes: dict[StreamKey, Lane], records: list[Relayed], now: int) -> list[Pending]:
+        """Insert the records behind the newest row, and remember the schemas among them."""
+        stored, rows = [], []
+        for id_, each in enumerate(records, self.newest + 1):
+            key, epoch, seq, last_seq, raw, readings, schema_hash, _ = each
+            lane = self.lane(lanes, key)
+            stored.append(Pending(id_, key, epoch, seq, last_seq, readings, now, raw))
+            rows.append((id_, lane.id, epoch, seq, last_seq, each.kind, readings, now, raw))
+            if schema_hash is not None:
+                self.keep_schema(lane.id, schema_hash, raw)
+        self.db.executemany(INSERT, rows)
+        return stored
 
     def _place(self, lanes: dict[StreamKey, Lane], positions: dict[StreamKey, Position]) -> None:
         for key, at in positions.items():
@@ -295,7 +290,7 @@ def inspect(path: Path) -> Totals:
             pages, free = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
     except sqlite3.Error as error:
         raise Unavailable(f"{path}: {error}") from error
-    return Totals(*row, bytes=(pages - free) * PAGE)
+    return replace(Totals(*row), bytes=(pages - free) * PAGE)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

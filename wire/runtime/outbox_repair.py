@@ -13,7 +13,7 @@ from wire.codec import encode_record
 from wire.delivery import CLOSED_SEQ, StreamKey
 from wire.messages import GapBody, Predecessor, ReadingsBody, Record, SchemaBody, Stream
 from wire.runtime.outbox_file import FRONT, INSERT, Lane, OutboxFile, decoded, renumbered
-from wire.runtime.outbox_types import GAP, READINGS, SCHEMA
+from wire.runtime.outbox_types import GAP, READINGS, SCHEMA, Totals
 
 CHUNK = 64
 
@@ -44,7 +44,8 @@ def drop(file: OutboxFile, wanted: int, above: int, now: int) -> int:
             victims = _oldest(file, above) or _oldest(file, FRONT)
             if not victims:
                 break
-            _drop_chunk(file, [id_ for (id_,) in victims], now)
+            totals = _drop_chunk(file, [id_ for (id_,) in victims], above, now)
+        file.settle(file.lanes, totals, file.newest)
     return file.totals.dropped_readings - dropped
 
 
@@ -68,6 +69,8 @@ def rewind(file: OutboxFile, key: StreamKey, epoch: int, seq: int, now: int) -> 
         ).fetchone()[0]
         end = _end(file, key, lane, epoch) if first is None else first - 1
         missing = end > seq
+        if not missing and not count:
+            return False
         if missing:
             body = GapBody(last_seq=end, count=0, start=0, end=0, reason="rollback")
             row = file.db.execute("SELECT coalesce(min(id), 1) - 1 FROM record").fetchone()[0]
@@ -79,7 +82,7 @@ def rewind(file: OutboxFile, key: StreamKey, epoch: int, seq: int, now: int) -> 
         )
         file.save(file.lanes, totals)
     file.settle(file.lanes, totals, file.newest)
-    return bool(count or missing)
+    return True
 
 
 def reopen(file: OutboxFile, key: StreamKey, acked_seq: int, new_epoch: int, now: int) -> None:
@@ -97,7 +100,8 @@ def reopen(file: OutboxFile, key: StreamKey, acked_seq: int, new_epoch: int, now
             totals = file.release(totals, lanes[key].id, old, min(acked_seq, known - 1), None)
         for each, lane in lanes.items():
             if each.source == file.source:
-                totals = replace(totals, pending_records=totals.pending_records + _renumber(file, each, lane, new_epoch, now))
+                added = _renumber(file, each, lane, new_epoch, now)
+                totals = replace(totals, pending_records=totals.pending_records + added)
         file.db.execute("UPDATE life SET epoch = ?", (new_epoch,))
         file.save(lanes, totals)
     file.epoch = new_epoch
@@ -118,20 +122,19 @@ def _renumber(file: OutboxFile, key: StreamKey, lane: Lane, new_epoch: int, now:
         file.db.execute("UPDATE lane SET epoch = ?, position = ? WHERE id = ?", (end.epoch, end.last_seq, lane.id))
     else:
         body = cast("SchemaBody", decoded(schema).body).model_copy(update={"predecessor": end})
-        row = pending[0][0] if pending else file.newest + 1
         first = file.db.execute("SELECT coalesce(min(id), 1) - 1 FROM record").fetchone()[0]
         record = _record(key, new_epoch, 0, body)
-        _insert(file, min(first, row), lane.id, record, now)
+        _insert(file, first, lane.id, record, now)
         file.keep_schema(lane.id, body.schema_hash, encode_record(record))
         lane.next_seq = added = 1
     for id_, seq, kind in pending:
         raw = file.db.execute("SELECT raw FROM record WHERE id = ?", (id_,)).fetchone()[0]
-        record = decoded(raw) if kind == GAP else None
         length = 1
-        if record is not None:
-            length = record.last_seq - seq + 1
-            body_ = cast("GapBody", record.body).model_copy(update={"last_seq": lane.next_seq + length - 1})
-            raw = encode_record(record.model_copy(update={"body": body_}))
+        if kind == GAP:
+            gap = decoded(raw)
+            length = gap.last_seq - seq + 1
+            moved = gap.body.model_copy(update={"last_seq": lane.next_seq + length - 1})
+            raw = encode_record(gap.model_copy(update={"body": moved}))
         file.db.execute(
             "UPDATE record SET epoch = ?, seq = ?, last_seq = ?, raw = ? WHERE id = ?",
             (new_epoch, lane.next_seq, lane.next_seq + length - 1, renumbered(raw, new_epoch, lane.next_seq), id_),
@@ -160,23 +163,24 @@ def _acked(file: OutboxFile) -> list[tuple[int]]:
 
 def _oldest(file: OutboxFile, above: int) -> list[tuple[int]]:
     return file.db.execute(
-        "SELECT id FROM record WHERE id > ? AND kind = ? AND acked IS NULL ORDER BY id LIMIT ?", (above, READINGS, CHUNK)
+        "SELECT id FROM record WHERE id > ? AND kind = ? AND acked IS NULL ORDER BY id LIMIT ?",
+        (above, READINGS, CHUNK),
     ).fetchall()
 
 
-def _drop_chunk(file: OutboxFile, ids: list[int], now: int) -> None:
-    """Replace these records by gap records and count them, in the running transaction."""
+def _drop_chunk(file: OutboxFile, ids: list[int], above: int, now: int) -> Totals:
+    """Replace these records by gap records, in the running transaction; a gap that was not sent yet is made longer."""
     names = {lane.id: key for key, lane in file.lanes.items()}
     records = [_stored(file, id_) for id_ in ids]
-    readings = sum(count for *_, count in records)
+    readings = sum(len(body.point) for _, body in records)
     file.db.executemany("DELETE FROM record WHERE id = ?", [(id_,) for id_ in ids])
     added = 0
     for run, bodies in _runs(records):
         key = names[run.lane]
         gap = _gap(bodies, run.last_seq)
         before = file.db.execute(
-            "SELECT id, seq, raw FROM record WHERE lane = ? AND epoch = ? AND last_seq = ? AND kind = ?",
-            (run.lane, run.epoch, run.seq - 1, GAP),
+            "SELECT id, seq, raw FROM record WHERE lane = ? AND epoch = ? AND last_seq = ? AND kind = ? AND id > ?",
+            (run.lane, run.epoch, run.seq - 1, GAP, above),
         ).fetchone()
         if before is None:
             _insert(file, run.id, run.lane, _record(key, run.epoch, run.seq, gap), now)
@@ -184,13 +188,65 @@ def _drop_chunk(file: OutboxFile, ids: list[int], now: int) -> None:
         else:
             joined = _joined(cast("GapBody", decoded(before[2]).body), gap)
             raw = encode_record(_record(key, run.epoch, before[1], joined))
-            file.db.execute(
-                "UPDATE record SET last_seq = ?, raw = ? WHERE id = ?", (joined.last_seq, raw, before[0])
-            )
+            file.db.execute("UPDATE record SET last_seq = ?, raw = ? WHERE id = ?", (joined.last_seq, raw, before[0]))
     totals = replace(
         file.totals,
         dropped_readings=file.totals.dropped_readings + readings,
         pending_records=file.totals.pending_records - len(ids) + added,
     )
     file.save(file.lanes, totals)
-    file.totals = totals
+    return totals
+
+
+def _stored(file: OutboxFile, id_: int) -> tuple[_Run, ReadingsBody]:
+    lane, raw = file.db.execute("SELECT lane, raw FROM record WHERE id = ?", (id_,)).fetchone()
+    record = decoded(raw)
+    return _Run(lane, record.epoch, record.seq, record.last_seq, id_), cast("ReadingsBody", record.body)
+
+
+def _runs(records: list[tuple[_Run, ReadingsBody]]) -> Iterator[tuple[_Run, list[ReadingsBody]]]:
+    """Join neighbours: same stream and epoch, consecutive seqs."""
+    runs: dict[tuple[int, int], tuple[_Run, list[ReadingsBody]]] = {}
+    for place, body in records:
+        run = runs.get(place[:2])
+        if run is not None and run[0].last_seq + 1 == place.seq:
+            run[1].append(body)
+            runs[place[:2]] = run[0]._replace(last_seq=place.last_seq), run[1]
+            continue
+        if run is not None:
+            yield run
+        runs[place[:2]] = place, [body]
+    yield from runs.values()
+
+
+def _gap(bodies: list[ReadingsBody], last_seq: int) -> GapBody:
+    """What the records held, in a few figures."""
+    rows = [body for body in bodies if body.dt]
+    return GapBody(
+        last_seq=last_seq,
+        count=sum(len(body.point) for body in bodies),
+        start=min((body.base + min(body.dt) for body in rows), default=0),
+        end=max((body.base + max(body.dt) for body in rows), default=0),
+        points=sorted({point for body in rows for point in body.point}),
+        reason="quota",
+    )
+
+
+def _joined(first: GapBody, second: GapBody) -> GapBody:
+    return GapBody(
+        last_seq=second.last_seq,
+        count=first.count + second.count,
+        start=min(first.start, second.start),
+        end=max(first.end, second.end),
+        points=sorted({*first.points, *second.points}),
+        reason="quota",
+    )
+
+
+def _record(key: StreamKey, epoch: int, seq: int, body: GapBody | SchemaBody) -> Record:
+    return Record(source=key.source, stream=cast("Stream", key.stream), epoch=epoch, seq=seq, body=body)
+
+
+def _insert(file: OutboxFile, row: int, lane: int, record: Record, now: int) -> None:
+    kind = GAP if isinstance(record.body, GapBody) else SCHEMA
+    file.db.execute(INSERT, (row, lane, record.epoch, record.seq, record.last_seq, kind, 0, now, encode_record(record)))

@@ -20,9 +20,7 @@ def kinds(package: str) -> list[str]:
     """Names of the plug-ins in a package; ``base`` and private modules are none."""
     path = importlib.import_module(package).__path__
     return sorted(
-        module.name
-        for module in pkgutil.iter_modules(path)
-        if module.name != "base" and "_" not in module.name
+        module.name for module in pkgutil.iter_modules(path) if module.name != "base" and "_" not in module.name
     )
 
 

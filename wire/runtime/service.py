@@ -57,7 +57,7 @@ async def supervise(
             return await factory()
         except fatal:
             raise
-        except Exception as error:  # noqa: BLE001  the one place where a part may fail in a way nobody foresaw
+        except Exception as error:  # the one place where a part may fail in a way nobody foresaw
             if _holds(error, fatal):
                 raise
             if clock() - started > HEALTHY_AFTER_S:

@@ -130,12 +130,12 @@ def tank(q_scale: float = 1.0, gate: float = 0.999) -> TwinType:
         return J
 
     H = np.eye(6)[:2]
-    names = ["h1", "h2", "h3", "h4"]
+    levels = {"h1": 0.124, "h2": 0.127, "h3": 0.018, "h4": 0.014}
     return TwinType(
         name="tank", version="1.0.0", hash=f"tank-{q_scale}-{gate}", resolution_ns=MS, horizon_ns=60 * SECOND,
         tick_ns=SECOND, linear=False,
         states=(
-            *(StateDef(n, ONE, level, 0.01, low=0.0) for n, level in zip(names, (0.124, 0.127, 0.018, 0.014))),
+            *(StateDef(n, ONE, start, 0.01 if start > 0.1 else 0.003, low=0.0) for n, start in levels.items()),
             *(StateDef(n, ONE, 0.0, 2e-5, disturbance=True) for n in ("d1", "d2")),
         ),
         parameters=tuple(ParameterDef(f"a{i + 1}", ONE, a) for i, a in enumerate((7.1e-6, 5.7e-6, 7.1e-6, 5.7e-6))),
