@@ -12,7 +12,7 @@ import numpy as np
 
 from cloud.bank import Bank, Events
 from cloud.history.base import History, Readings
-from cloud.routing import UNCERTAIN_NOISE, bindings, join
+from cloud.routing import UNCERTAIN_NOISE, bindings, join, select
 from cloud.twins.model import Twin
 from wire.quality import FIRST_BAD, FIRST_UNCERTAIN, Quality
 
@@ -31,7 +31,8 @@ async def replay(history: History, twins: Mapping[str, Twin], start: int = 0, en
         for channel, _unit, point in bindings(twin):
             parts.append(_events(handle, channel, await history.readings(point, start, end)))
     if parts:
-        bank.step(join(parts))
+        events = join(parts)
+        bank.step(select(events, np.argsort(events.time, kind="stable")))
     return bank
 
 

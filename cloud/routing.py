@@ -130,7 +130,7 @@ def fates(chunk: RawChunk, routed: Routed) -> Bytes:
     return fate
 
 
-def select(events: Events, rows: npt.NDArray[np.bool_]) -> Events:
+def select(events: Events, rows: npt.NDArray[np.bool_] | Ints) -> Events:
     """Some of the events."""
     return Events._make(column[rows] for column in events)
 

@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -30,7 +31,8 @@ from wire.runtime.outbox import Outbox
 from wire.runtime.uplink import Uplink
 from wire.topics import EdgeRoute
 
-FAREWELL_S = 1.0
+FAREWELL_S = 1.5
+"""For the last commit and the last word."""
 
 
 class Connect(Protocol):
@@ -115,9 +117,11 @@ class Agent:
                     tasks.create_task(device.run(), name=f"device/{device.device.device}")
                 tasks.create_task(self._obey(devices, outbox, revisions, nonce, present), name="setpoints")
         finally:
-            await collector.flush()
-            async with asyncio.timeout(FAREWELL_S):
-                await present.say(online=False)
+            # what a broken disk or a broker that hangs would hold up is lost with the process anyway
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FAREWELL_S):
+                    await collector.flush()
+                    await present.say(online=False)
 
     def _devices(self, collector: Collector) -> list[DeviceAgent]:
         assembly = self._assembly

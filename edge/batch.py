@@ -47,6 +47,7 @@ class Batch:
         self._resumed: dict[int, int] = {}
         self._rows = Rows()
         self._latest_unstamped = 0
+        self._latest_stamped = 0
         self._unstamped: list[int] = []
         self._stamps: dict[int, OrderedDict[int, int]] = {}
 
@@ -96,11 +97,12 @@ class Batch:
         """The common case of a polled device: every row has the edge's time."""
         rows, count = self._rows, len(samples.point)
         points = [offset + point for point in samples.point]
-        if self._latest_unstamped < received and len(set(points)) == count:
+        if received > max(self._latest_unstamped, self._latest_stamped) and len(set(points)) == count:
             ordinals = [0] * count
             self._unstamped = points
         else:
-            ordinals = self._unstamped_ordinals(points, received)
+            ordinals = [self._ordinal(point, received) for point in points]
+            self._unstamped = self._unstamped if received == self._latest_unstamped else []
         self._latest_unstamped = received
         rows.point += points
         rows.time += [received] * count
@@ -108,13 +110,6 @@ class Batch:
         rows.ordinal += ordinals
         rows.value += samples.value
         rows.quality += samples.quality
-
-    def _unstamped_ordinals(self, points: Sequence[int], received: int) -> list[int]:
-        """For a clock that did not move on since the last poll, or a point that came twice."""
-        if received == self._latest_unstamped:
-            for point in self._unstamped:
-                self._stamps.setdefault(point, OrderedDict()).setdefault(received, 0)
-        return [self._ordinal(point, received) for point in points]
 
     def _add_stamped(self, offset: int, samples: Samples, row: int, received: int) -> None:
         rows, point, stamp = self._rows, offset + samples.point[row], samples.time[row]
@@ -126,6 +121,7 @@ class Batch:
         if stamp and abs(received - stamp) > self._max_skew_ns:
             time = received
             quality = quality if quality >= Quality.UNCERTAIN else Quality.UNCERTAIN_CLOCK
+        self._latest_stamped = max(self._latest_stamped, time)
         if row in samples.side:
             rows.side[len(rows)] = samples.side[row]
         rows.point.append(point)
@@ -138,6 +134,8 @@ class Batch:
     def _ordinal(self, point: int, time: int) -> int:
         """0 for a stamp not seen lately, else the next number; the memory is bounded, old stamps are forgotten."""
         stamps = self._stamps.setdefault(point, OrderedDict())
+        if time == self._latest_unstamped and point in self._unstamped:
+            stamps.setdefault(time, 0)
         ordinal = stamps.get(time, -1) + 1
         stamps[time] = ordinal
         stamps.move_to_end(time)

@@ -66,6 +66,8 @@ class Client:
         try:
             if response.is_success:
                 return kind.model_validate_json(response.content)
+            if response.is_server_error:
+                raise Unavailable(f"{self._url} answers {response.status_code}: {response.text[:200]}")
             answer = response.json()
             reason, detail, listed = str(answer["error"]), str(answer["detail"]), answer.get("problems", [])
             problems = [Problem(**problem) for problem in listed]
@@ -73,6 +75,4 @@ class Client:
             raise BadData("answer", f"{self._url} answered {response.status_code} with something else") from None
         if problems:
             raise ConfigError(problems)
-        if response.status_code == 503:
-            raise Unavailable(detail)
         raise Rejected(reason, detail)

@@ -112,12 +112,13 @@ class Commands:
         binding = None if twin is None else twin.actuators.get(order.actuator)
         if binding is None:
             return
-        try:
-            async with asyncio.timeout(HEAR_S):
-                while self._edges.edge(binding.write.source) is None or self._edges.device_unit(binding.write) is None:
-                    await asyncio.sleep(RETRY_S)
-        except TimeoutError:
-            return
+        for _ in range(round(HEAR_S / RETRY_S)):
+            if (
+                self._edges.edge(binding.write.source) is not None
+                and self._edges.device_unit(binding.write) is not None
+            ):
+                return
+            await asyncio.sleep(RETRY_S)
 
     async def _enter(self, order: Order) -> Entry:
         digest = sha256(repr(asdict(order)).encode()).hexdigest()

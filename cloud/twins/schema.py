@@ -122,7 +122,7 @@ class TypeFile(Settings):
     type: Name
     version: Version
     resolution: Duration = 0.001
-    horizon: Duration = 600.0
+    horizon: Duration = 60.0
     tick: Duration = 1.0
     states: Annotated[dict[Symbol, StateItem], Field(min_length=1)]
     parameters: dict[Symbol, ParameterItem] = Field(default_factory=dict)

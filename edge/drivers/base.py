@@ -2,9 +2,10 @@
 buffers or logging; the agent around it is patient.
 
 A driver module exposes ``Config`` (frozen pydantic: the device's own settings), ``Address`` (frozen pydantic: the
-fields of a profile point that only this protocol knows) and ``Driver``. Call order: enter, then ``read``, ``fetch``
-and ``write`` (never two at once), then leave. Cancellation always passes through; afterwards the driver may only be
-left.
+fields of a profile point that only this protocol knows) and ``Driver(config, points, name, polled)``, where ``polled``
+are the indices of the points to read. Call order: enter, then ``read``, ``fetch`` and ``write``, then leave. Never two
+at once, except that a driver that pushes is read all the time, and fetched from and written to meanwhile.
+Cancellation always passes through; afterwards the driver may only be left.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Driver(Protocol):
 
     async def read(self) -> Samples:
         """Every point once (asked), or what has arrived (pushed). A point's failure is a bad row; a dead device is
-        Unavailable."""
+        Unavailable; nothing at all from a driver that pushes says that the device is quiet and alive."""
         ...
 
     async def fetch(self, point: int) -> Samples:

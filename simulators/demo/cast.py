@@ -66,6 +66,7 @@ ROLES = (
             "y": StateRole("y", "gnss_y"),
             "heading": StateRole("heading", period=tau),
             "speed": StateRole("speed", "wheel"),
+            "yaw_rate": StateRole("yaw_rate", "gyro"),
             "gyro_bias": StateRole("gyro_bias"),
         },
     ),

@@ -32,7 +32,7 @@ log = logging.getLogger("twinline.demo")
 
 STARTUP_S = 60.0
 DRAIN_S = 30.0
-STOP_S = 2.0
+STOP_S = 2.5
 """How long a program may take to stop before it is killed; Ctrl-C promises 3 s for everything."""
 
 
@@ -86,7 +86,7 @@ async def _act(
     scene: stage.Stage, options: Options, children: Children, board: Board, tasks: asyncio.TaskGroup
 ) -> None:
     await run_once(scene.make_keys())
-    children.start(tasks, scene.broker(), scene.cloud(), scene.simulators())
+    children.start(tasks, scene.broker(), scene.cloud(), scene.simulators(), scene.gateway())
     async with Client(scene.url, scene.token_file.read_text().strip()) as client:
         await curtain_up(scene, children, board, client, tasks)
         started_ns = time.time_ns()
@@ -110,7 +110,7 @@ async def curtain_up(
             await story.until_answering(client)
             log.info("registering types and twins")
             await run_once(scene.apply())
-            children.start(tasks, scene.gateway(), *scene.edges())
+            children.start(tasks, *scene.edges())
             log.info("waiting for the first readings")
             await story.until_alive(client, board)
     except TimeoutError:

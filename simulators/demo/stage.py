@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
 import socket
@@ -79,9 +80,13 @@ class Stage:
         }
 
     def program(self, name: str, *command: str) -> Program:
-        """A command line of the demo, its output in ``logs/NAME.log``."""
-        logs = self.state / "logs"
-        return Program(name, command, self.environment(), logs / f"{name}.log")
+        """A command line of the demo, its output in ``logs/NAME.log``.
+
+        Where util-linux is installed, the program is told to stop even if the demo itself is killed.
+        """
+        setpriv = shutil.which("setpriv")
+        lifeline = (setpriv, "--pdeathsig", "TERM", "--") if setpriv else ()
+        return Program(name, (*lifeline, *command), self.environment(), self.state / "logs" / f"{name}.log")
 
     def broker(self) -> Program:
         """mosquitto with a configuration of ours, or the embedded broker; neither keeps anything on disk."""
@@ -92,6 +97,8 @@ class Stage:
             f"listener {self.ports.broker} 127.0.0.1\n"
             "allow_anonymous true\n"
             "persistence false\n"
+            # a broker that changes its user would lose the order to stop when the demo is killed
+            f"user {getpass.getuser()}\n"
             "set_tcp_nodelay true\n"
             "max_packet_size 2097152\n"
             "max_queued_messages 10000\n"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,18 @@ from tests.edge.test_agent import Eventually, files
 from wire.runtime.outbox import Outbox
 
 RSS_MB = 60
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """The program takes over the root logger; the tests after it get theirs back."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for library in ("pymodbus", "asyncua"):
+        logging.getLogger(library).setLevel(logging.NOTSET)
 
 
 def test_a_sound_file_is_said_to_be_ready(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -103,3 +104,16 @@ async def test_ctrl_c_stops_everything_within_three_seconds(tmp_path: Path) -> N
     assert time.monotonic() - begun < 3.0
     assert demo.returncode == 0
     assert all(gone(pid) for pid in processes(tmp_path).values())
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="util-linux is not installed")
+async def test_a_killed_demo_leaves_nothing_running(tmp_path: Path) -> None:
+    demo = await start(tmp_path)
+    await until(tmp_path, demo, lambda: running(tmp_path))
+    children = processes(tmp_path)
+    demo.kill()
+    await demo.communicate()
+    deadline = time.monotonic() + 5.0
+    while not all(gone(pid) for pid in children.values()) and time.monotonic() < deadline:
+        await asyncio.sleep(0.1)
+    assert {name for name, pid in children.items() if not gone(pid)} == set()

@@ -23,6 +23,13 @@ def test_the_gateways_in_configs_load(name: str) -> None:
     assert config.grace == 600.0
 
 
+@pytest.mark.parametrize(("environment", "protocol"), [({"MQTT_PROTOCOL": "5"}, "5"), ({}, "5")])
+def test_a_protocol_from_the_environment_may_look_like_a_number(environment: dict[str, str], protocol: str) -> None:
+    known = {"TWINLINE_STATE": "/tmp/state", "MQTT_PORT": "1883"}
+    config = files.load(ROOT / "configs/demo/gateway.yaml", GatewayConfig, known | environment)
+    assert config.north.protocol == protocol
+
+
 def load(tmp_path: Path, more: str) -> GatewayConfig:
     path = tmp_path / "gateway.yaml"
     path.write_text(

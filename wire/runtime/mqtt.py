@@ -10,7 +10,8 @@ import logging
 import socket
 import ssl
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any, Literal
 
 import aiomqtt
@@ -85,7 +86,8 @@ class MqttLink:
         while True:
             before = self._session
             try:
-                await self._hold(self._new_client(tls, password))
+                with _cancellable():
+                    await self._hold(self._new_client(tls, password))
             except* aiomqtt.MqttError as group:
                 if self._session > before:
                     pauses, away = backoff(RETRY_CAP_S), False
@@ -102,8 +104,9 @@ class MqttLink:
         if client is None:
             raise Unavailable("no connection to the broker")
         try:
-            await client.drained()
-            await client.publish(topic, payload, qos=qos, retain=retain)
+            with _cancellable():
+                await client.drained()
+                await client.publish(topic, payload, qos=qos, retain=retain)
         except aiomqtt.MqttError as error:
             raise Unavailable(f"broker: {error}") from None
 
@@ -221,6 +224,20 @@ class _Client(aiomqtt.Client):
         if self._misc_task is not None:
             self._misc_task.cancel()
             await asyncio.wait([self._misc_task])
+
+
+@contextmanager
+def _cancellable() -> Iterator[None]:
+    """The library waits with ``asyncio.wait_for``, which in Python 3.11 forgets a cancellation that comes together with
+    the answer; here it is remembered."""
+    task = asyncio.current_task()
+    assert task is not None
+    before = task.cancelling()
+    try:
+        yield
+    finally:
+        if task.cancelling() > before:
+            raise asyncio.CancelledError
 
 
 def _tls_context(config: TlsConfig) -> ssl.SSLContext:

@@ -267,7 +267,7 @@ class Outbox:
         """Until there is a job, or acks have waited long enough."""
         due: float | None = None
         while not self._jobs and not self._closing:
-            if due is None and (self._released or self._proven):
+            if due is None and (self._released or self._proofs()):
                 due = self._clock() + RELEASE_LINGER_S
             if due is not None and self._clock() >= due:
                 return
@@ -279,7 +279,7 @@ class Outbox:
     async def _commit(self) -> None:
         jobs, self._jobs = self._jobs[:MAX_WAITING], self._jobs[MAX_WAITING:]
         self._room.set()
-        work = Work(released=self._released, proven=self._proven)
+        work = Work(released=self._released, proven=self._proofs())
         for job in jobs:
             work.relayed += job.relayed
             work.positions.update(job.positions)
@@ -287,7 +287,7 @@ class Outbox:
                 work.entries.append(job.entry)
         if not work:
             return
-        self._released, self._proven = {}, set()
+        self._released = {}
         try:
             await self._make_room(work)
             stored = await finish(self._file.commit, work, self._now(), self._grace_ns)
@@ -323,7 +323,11 @@ class Outbox:
     def _put_back(self, work: Work) -> None:
         for place, seq in work.released.items():
             self._released[place] = max(seq, self._released.get(place, -1))
-        self._proven |= work.proven
+
+    def _proofs(self) -> set[StreamKey]:
+        """Streams that the next hop has confirmed and the file does not say so yet. ``_proven`` itself keeps them for
+        life: while their commit runs, the file still holds the old limit."""
+        return {key for key in self._proven if self._file.lanes[key].unproven is not None}
 
     def _announce(self) -> None:
         self._version += 1

@@ -8,6 +8,7 @@ import ipaddress
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from wire.errors import ConfigError
-from wire.runtime.mqtt import MqttConfig, MqttLink, TlsConfig
+from wire.runtime.mqtt import MqttConfig, MqttLink, TlsConfig, _cancellable
 
 
 async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -153,6 +154,31 @@ async def test_keeps_trying_with_a_wrong_password_and_says_so_once(
     assert [each.message for each in caplog.records if "lost" in each.message and "authorized" in each.message.lower()]
     assert len(caplog.records) == 1
     assert "guess" not in caplog.text
+
+
+async def test_a_cancellation_is_not_lost_whenever_it_comes(secured: MqttConfig) -> None:
+    assert secured.password_file is not None
+    Path(secured.password_file).write_text("guess")
+    for number in range(60):
+        task = asyncio.create_task(MqttLink(secured, f"thief-{number}").run())
+        await asyncio.sleep(0.002 * number)
+        task.cancel()
+        done, _ = await asyncio.wait([task], timeout=5)
+        assert done
+        assert task.cancelled()
+
+
+async def test_a_cancellation_that_the_library_swallows_is_raised_again() -> None:
+    async def forgetful() -> str:
+        with _cancellable(), suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        return "an answer that came at the same moment"
+
+    task = asyncio.create_task(forgetful())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
 
 
 async def test_certificates_or_passwords_that_cannot_be_used_are_configuration_errors(
