@@ -16,7 +16,6 @@ from wire.errors import ConfigError, Problem
 from wire.runtime.files import read_text
 from wire.runtime.plugins import config_kinds
 from wire.settings import Document
-from wire.signing import TrustFile
 
 
 class Checked(BaseModel):
@@ -118,10 +117,8 @@ def _check(document: Document, kinds: Mapping[str, EntryPoint]) -> tuple[Problem
 
 
 def _model(document: Document, kinds: Mapping[str, EntryPoint]) -> type[BaseModel]:
-    if document.kind == "trust":
-        return TrustFile
     if document.kind not in kinds:
-        allowed = ", ".join(sorted([*kinds, "trust"]))
+        allowed = ", ".join(sorted(kinds))
         hint = f"a document begins with one of: {allowed}"
         raise ConfigError([document.problem((document.kind,), f"unknown kind `{document.kind}`", hint, on_key=True)])
     try:

@@ -1,7 +1,7 @@
 """The container recipe, the compose file and the systemd unit, checked without an engine.
 
-The models below hold the part of the Compose specification (compose-spec.json, 2024) that our file uses: any other
-key, any dangling reference and anything that would weaken a container fails.
+The compose file is checked against the Compose Specification's own schema, and against the models below, which hold
+only what our file uses: any other key, any dangling reference and anything that would weaken a container fails.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
+import jsonschema
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 from ruamel.yaml import YAML
@@ -83,6 +84,16 @@ class Compose(Part):
 @pytest.fixture(scope="module")
 def compose() -> Compose:
     return Compose.model_validate(json.loads(json.dumps(YAML(typ="safe").load(COMPOSE))))
+
+
+def test_the_compose_file_obeys_the_compose_specification() -> None:
+    schema = json.loads((Path(__file__).parent / "compose_spec.json").read_text())
+    written = json.loads(json.dumps(YAML(typ="safe").load(COMPOSE)))
+    del written["name"]  # came into the specification after this edition of its schema
+    jsonschema.Draft201909Validator(schema).validate(written)
+    written["services"]["gateway"]["read_onyl"] = True
+    with pytest.raises(jsonschema.ValidationError, match="read_onyl"):
+        jsonschema.Draft201909Validator(schema).validate(written)
 
 
 def test_every_reference_in_the_compose_file_leads_somewhere(compose: Compose) -> None:
