@@ -31,7 +31,7 @@ chaos: $(READY)              ## kill every process of a running pipeline and cou
 	$(BIN)/python -m pytest tests/chaos $(ARGS)
 
 docs: $(READY)               ## the user guide, as a site in site/
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) site build dist

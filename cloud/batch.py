@@ -10,6 +10,7 @@ import numpy as np
 
 from cloud.bank import Bank
 from cloud.columns import Decoded, Schema, decode
+from cloud.commands.model import Told
 from cloud.figures import Tally
 from cloud.fleet import Fleet
 from cloud.history.base import Batch, Bytes, EstimateRows, Event, Ints, RawChunk
@@ -20,6 +21,9 @@ from wire.messages import GapBody, ReadingsBody, Record, ResultBody, SchemaBody
 
 log = logging.getLogger("twinline.worker")
 
+UNVERIFIED = "unverified"
+"""Stands where a result names its command, if the edge trusted nobody behind the envelope: the ledger never sees it."""
+SETPOINT_REFUSED = "setpoint-refused"
 MAX_SCHEMAS = 8
 """Declarations kept for each source: a record may still name the one before."""
 
@@ -33,7 +37,7 @@ class Staged:
     """
 
     batch: Batch
-    results: list[ResultBody]
+    results: list[Told]
     schemas: Mapping[str, bytes]
     received: Ints
 
@@ -44,9 +48,10 @@ class _Open:
 
     decoded: list[Decoded] = field(default_factory=list)
     routed: list[Routed] = field(default_factory=list)
-    results: list[ResultBody] = field(default_factory=list)
+    results: list[Told] = field(default_factory=list)
     schemas: dict[str, bytes] = field(default_factory=dict)
     gaps: list[Event] = field(default_factory=list)
+    forgeries: list[Event] = field(default_factory=list)
     refused: list[Event] = field(default_factory=list)
 
 
@@ -93,7 +98,7 @@ class Batcher:
         self._tally.stored += sum(len(chunk.point) for chunk in chunks)
         received = [decoded.received for decoded in now.decoded]
         return Staged(
-            batch=Batch(chunks, estimates, [*now.gaps, *now.refused, *happened]),
+            batch=Batch(chunks, estimates, [*now.gaps, *now.forgeries, *now.refused, *happened]),
             results=now.results,
             schemas=now.schemas,
             received=np.concatenate(received) if received else np.zeros(0, dtype=np.int64),
@@ -114,8 +119,11 @@ class Batcher:
             case SchemaBody():
                 self.learn(record, body)
                 now.schemas[record.source] = item.raw
+            case ResultBody(cmd_id=cmd_id) if cmd_id == UNVERIFIED:
+                self._tally.outcomes[SETPOINT_REFUSED] += 1
+                now.forgeries.append(_forgery(record, body))
             case ResultBody():
-                now.results.append(body)
+                now.results.append(Told(record.source, body))
             case GapBody():
                 self._tally.outcomes["gap"] += body.count
                 now.gaps.append(_gap(record, body))
@@ -143,6 +151,12 @@ def _gap(record: Record, body: GapBody) -> Event:
     text = f"{body.count} readings between {body.start} and {body.end} ns were dropped: {body.reason}"
     identity = f"{record.source}/{record.stream}/{record.epoch}/{record.seq}"
     return Event(f"gap/{identity}", body.start, "gap", record.source, text)
+
+
+def _forgery(record: Record, body: ResultBody) -> Event:
+    text = f"{body.reason}: not written; the envelope names {body.device}/{body.point}"
+    identity = f"{record.source}/{record.stream}/{record.epoch}/{record.seq}"
+    return Event(f"{SETPOINT_REFUSED}/{identity}", body.at, SETPOINT_REFUSED, record.source, text)
 
 
 def _refusal(record: Record, error: BadData) -> Event:

@@ -94,8 +94,9 @@ def _from(base: int, dt: Ints) -> Ints:
 def _has_number(quality: Ints, side: dict[int, int | str], listed: int) -> npt.NDArray[np.bool_]:
     """Rows (R,) that take the next of the record's values, in row order."""
     mask: npt.NDArray[np.bool_] = quality < FIRST_BAD
-    rows = np.fromiter(side, dtype=np.int64, count=len(side))
-    if len(side) != listed or any(not 0 <= row < len(mask) for row in side) or not mask[rows].all():
+    inside = [row for row in side if 0 <= row < len(mask)]
+    rows = np.array(inside, dtype=np.int64)
+    if len(inside) != listed or not mask[rows].all():
         raise BadData("side", "a typed value stands twice, outside the rows or beside a bad quality")
     mask[rows] = False
     return mask

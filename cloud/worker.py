@@ -18,6 +18,7 @@ from cloud import columns
 from cloud.bank import Bank
 from cloud.batch import Batcher, Staged
 from cloud.checkpoint.base import Checkpoint, Claim
+from cloud.commands.model import Told
 from cloud.figures import Tally
 from cloud.fleet import Fleet
 from cloud.history.base import Batch, Event, History
@@ -28,7 +29,7 @@ from cloud.twins.model import Twin
 from wire.codec import decode
 from wire.delivery import Position, Received, Receiver, StreamKey
 from wire.errors import BadData, Unavailable
-from wire.messages import Frame, ReadingsBody, Record, ResultBody, SchemaBody
+from wire.messages import Frame, ReadingsBody, Record, SchemaBody
 from wire.runtime.intake import Intake
 from wire.runtime.link import Delivery, Link, Subscription
 from wire.runtime.observe import Counters, Health
@@ -71,7 +72,7 @@ class Worker:
         checkpoint: Checkpoint,
         registry: Registry,
         *,
-        on_results: Callable[[Sequence[ResultBody]], Awaitable[None]],
+        on_results: Callable[[Sequence[Told]], Awaitable[None]],
         now: Callable[[], int],
         linger_s: float = LINGER_S,
     ) -> None:
@@ -237,7 +238,10 @@ class Worker:
 
     def _glance(self, delivery: Delivery) -> None:
         """Newest values that overtook a backlog: for people; stored and fused when their turn comes."""
+        site = gateway_of(delivery.topic).site
         for record in decode(Frame, delivery.payload).records:
+            if record.source.partition("/")[0] != site:
+                raise BadData("misplaced", f"newest values of {record.source} on a topic of {site}")
             schema = self._batcher.schema(record)
             if isinstance(record.body, ReadingsBody) and schema is not None:
                 chunk = columns.decode(record, record.body, schema).chunk

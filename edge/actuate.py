@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-from edge.guard import Desk, Key, Last, Verdict, judge
+from edge.guard import UNVERIFIED, Desk, Key, Last, Verdict, claimed, judge
 from edge.lane import Lane, Outcome
 from edge.revisions import Revisions
 from wire.errors import Unavailable
@@ -18,6 +18,9 @@ from wire.runtime.service import backoff
 _REPORTS = 256
 """Results waiting for their commit; when full, the lane that has another one waits."""
 _RETRY_CAP_S = 1.0
+TOLD_AT_ONCE = 8
+TOLD_EVERY_S = 10.0
+"""So many repetitions or forgeries of one reason are told of one by one, and then one in so many seconds."""
 
 Append = Callable[[ResultBody], Awaitable[object]]
 
@@ -63,8 +66,28 @@ class Reporter:
         )
 
 
+class Allowance:
+    """How often each reason may be told: whoever floods the topic does not get to flood the results stream."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._left: dict[str, tuple[float, float]] = {}
+
+    def grants(self, reason: str) -> bool:
+        """True if it may be told now; the reasons are the few that the guard knows."""
+        now = self._clock()
+        left, since = self._left.get(reason, (TOLD_AT_ONCE, now))
+        left = min(left + (now - since) / TOLD_EVERY_S, TOLD_AT_ONCE)
+        self._left[reason] = (left - 1 if left >= 1 else left, now)
+        return left >= 1
+
+
 class Actuator:
-    """Takes envelopes one by one; what a lane does with them never holds up the next."""
+    """Takes envelopes one by one; what a lane does with them never holds up the next.
+
+    Everything refused is answered with its reason. A repetition is answered as progress, and what nobody trusted has
+    signed in nobody's name, so neither can end a command.
+    """
 
     def __init__(
         self,
@@ -75,6 +98,7 @@ class Actuator:
         counters: Counters,
         *,
         now: Callable[[], int],
+        clock: Callable[[], float],
         clock_trusted: Callable[[int], bool],
     ) -> None:
         self._desk = desk
@@ -86,6 +110,7 @@ class Actuator:
         self._clock_trusted = clock_trusted
         self._log = logging.getLogger("twinline.edge.setpoints")
         self._commands: dict[Key, str] = {}
+        self._allowance = Allowance(clock)
         self._told: set[str] = set()
 
     async def run(self, inbox: AsyncIterator[Delivery]) -> None:
@@ -93,7 +118,7 @@ class Actuator:
         async for delivery in inbox:
             self._counters.received += 1
             if delivery.retain:
-                self._drop("retained")
+                await self._set_aside(delivery.payload, "retained")
             else:
                 await self.handle(delivery.payload)
 
@@ -102,8 +127,12 @@ class Actuator:
         now = self._now()
         verdict = judge(payload, self._desk, await self._pasts(), now, clock_trusted=self._clock_trusted(now))
         setpoint = verdict.setpoint
-        if setpoint is None or verdict.action == "repeat":
+        if setpoint is None:
+            await self._set_aside(payload, verdict.reason)
+        elif verdict.action == "repeat":
             self._drop(verdict.reason)
+            if self._allowance.grants(verdict.reason):
+                await self._answer(setpoint, verdict)
         elif verdict.action == "refuse":
             self._drop(verdict.reason)
             await self._answer(setpoint, verdict)
@@ -136,6 +165,12 @@ class Actuator:
     async def _answer(self, setpoint: Setpoint, verdict: Verdict) -> None:
         outcome = Outcome(setpoint.cmd_id, verdict.state, verdict.reason or State.ACCEPTED.value)
         await self._reporter.report((setpoint.device, setpoint.point), setpoint.unit, outcome)
+
+    async def _set_aside(self, payload: bytes, reason: str) -> None:
+        """Tell of an envelope that nothing vouches for, without naming a command."""
+        self._drop(reason)
+        if self._allowance.grants(reason):
+            await self._reporter.report(claimed(payload), "", Outcome(UNVERIFIED, State.REJECTED, reason))
 
     def _drop(self, reason: str) -> None:
         """Counted each time, said once for each reason: whoever floods the topic does not get to flood the log."""

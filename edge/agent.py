@@ -156,7 +156,14 @@ class Agent:
         desk = Desk(config.site, config.edge, nonce, assembly.trust, limits, round(config.setpoint_skew * 1e9))
         lanes = self._lanes(devices, reporter, present)
         actuator = Actuator(
-            desk, lanes, revisions, reporter, self.commands, now=self._now, clock_trusted=presence.clock_trusted
+            desk,
+            lanes,
+            revisions,
+            reporter,
+            self.commands,
+            now=self._now,
+            clock=self._clock,
+            clock_trusted=presence.clock_trusted,
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(link.run(), name="link/setpoints")

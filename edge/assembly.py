@@ -8,6 +8,7 @@ from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from edge import completing
 from edge.config import Device, EdgeConfig, Point, Profile
@@ -16,7 +17,13 @@ from wire.errors import ConfigError, Problem
 from wire.messages import PointDecl, SchemaBody
 from wire.runtime import files
 from wire.settings import Document
-from wire.signing import TrustedKey, TrustFile
+
+if TYPE_CHECKING:
+    from wire.signing import TrustedKey
+
+
+Shelf = dict[str, tuple[Document, Profile]]
+"""Profiles by their file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +74,14 @@ def read(path: str) -> Assembly:
     problems: list[Problem] = []
     points: list[tuple[Point, ...]] = []
     trust: tuple[TrustedKey, ...] = ()
+    read_already: Shelf = {}
     for device in config.devices:
         try:
-            points.append(_points_of(device))
+            points.append(_points_of(device, read_already))
         except ConfigError as error:
             problems += error.problems
     try:
-        trust = files.load(config.trust, TrustFile).keys if config.trust else ()
+        trust = _trust_of(config.trust) if config.trust else ()
     except ConfigError as error:
         problems += error.problems
     if problems:
@@ -82,9 +90,12 @@ def read(path: str) -> Assembly:
     return Assembly(config, tuple(points), drivers, trust, _schema(config, points))
 
 
-def _points_of(device: Device) -> tuple[Point, ...]:
-    document: Document = files.load_all(device.profile)[0]
-    profile = document.load(Profile)
+def _points_of(device: Device, read_already: Shelf) -> tuple[Point, ...]:
+    """The points of a device; devices of one model share them."""
+    if device.profile not in read_already:
+        document: Document = files.load_all(device.profile)[0]
+        read_already[device.profile] = document, document.load(Profile)
+    document, profile = read_already[device.profile]
     problems = []
     if profile.kind != device.kind:
         text = f"profile is for `{profile.kind}`, device {device.device} is `{device.kind}`"
@@ -96,6 +107,12 @@ def _points_of(device: Device) -> tuple[Point, ...]:
     if problems:
         raise ConfigError(problems)
     return profile.points
+
+
+def _trust_of(path: str) -> tuple[TrustedKey, ...]:
+    from wire.signing import TrustFile  # 7 MB of cryptography, which an edge that trusts nobody does not carry
+
+    return files.load(path, TrustFile).keys
 
 
 def _limits(point: Point) -> Limits:

@@ -9,14 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from wire.codec import decode
 from wire.errors import BadData, Rejected
 from wire.messages import Setpoint, State
-from wire.signing import TrustedKey, verify
+
+if TYPE_CHECKING:
+    from wire.signing import TrustedKey
 
 Key = tuple[str, str]
 """Device and point."""
+UNVERIFIED = "unverified"
+"""Stands where a result names its command, if nobody trusted has signed the envelope: it closes nothing."""
+NOBODY: Key = ("unknown", "unknown")
 
 
 class Limits(NamedTuple):
@@ -58,7 +64,8 @@ class Desk:
 class Verdict(NamedTuple):
     """``write`` it, ``renew`` the lease of what stands, ``repeat`` of what was seen already, or ``refuse`` it.
 
-    ``setpoint`` is None where the signature did not hold: nobody must be answered in the name of a forgery.
+    ``setpoint`` is None where the signature did not hold: a forgery is told of as `UNVERIFIED`, never answered by the
+    name that it claims.
     """
 
     action: Literal["write", "renew", "repeat", "refuse"]
@@ -69,6 +76,10 @@ class Verdict(NamedTuple):
 
 def judge(payload: bytes, desk: Desk, last: Mapping[Key, Last], now: int, *, clock_trusted: bool = True) -> Verdict:
     """The verdict on one received envelope; never raises for anything a sender can do."""
+    if not desk.trust:
+        return Verdict("refuse", None, State.REJECTED, "unknown-key")
+    from wire.signing import verify  # 7 MB of cryptography, which an edge that trusts nobody does not carry
+
     try:
         setpoint = verify(payload, desk.trust)
     except (BadData, Rejected) as error:
@@ -76,6 +87,7 @@ def judge(payload: bytes, desk: Desk, last: Mapping[Key, Last], now: int, *, clo
     past = last.get((setpoint.device, setpoint.point), Last())
     refusal = (
         _addressee(setpoint, desk)
+        or _repetition(setpoint, past)
         or _moment(setpoint, desk, now, clock_trusted=clock_trusted)
         or _order(setpoint, past)
         or _limits(setpoint, desk, past)
@@ -84,6 +96,15 @@ def judge(payload: bytes, desk: Desk, last: Mapping[Key, Last], now: int, *, clo
         return refusal
     standing = past.standing and past.cmd_id == setpoint.cmd_id and past.value == setpoint.value
     return Verdict("renew" if standing else "write", setpoint)
+
+
+def claimed(payload: bytes) -> Key:
+    """The point that an envelope names, for people to look at and not to be believed; `NOBODY` if it names none."""
+    try:
+        setpoint = decode(Setpoint, payload.partition(b".")[2])
+    except BadData:
+        return NOBODY
+    return setpoint.device, setpoint.point
 
 
 def _addressee(setpoint: Setpoint, desk: Desk) -> Verdict | None:
@@ -100,13 +121,17 @@ def _moment(setpoint: Setpoint, desk: Desk, now: int, *, clock_trusted: bool) ->
     return Verdict("refuse", setpoint, State.EXPIRED, "deadline") if now > setpoint.exp else None
 
 
+def _repetition(setpoint: Setpoint, past: Last) -> Verdict | None:
+    """Another copy of the newest accepted command, however late: it must not end what it is a copy of."""
+    seen = (setpoint.term, setpoint.revision) <= (past.term, past.revision)
+    repeated = seen and setpoint.cmd_id == past.cmd_id
+    return Verdict("repeat", setpoint, State.ACCEPTED, "repeated") if repeated else None
+
+
 def _order(setpoint: Setpoint, past: Last) -> Verdict | None:
-    """A repeated delivery is told from an overtaken command: only the second gets an answer."""
     ours, held = (setpoint.term, setpoint.revision), (past.term, past.revision)
     if ours > held:
         return None
-    if ours == held and setpoint.cmd_id == past.cmd_id:
-        return Verdict("repeat", setpoint, State.ACCEPTED, "repeated")
     return Verdict("refuse", setpoint, State.SUPERSEDED if ours < held else State.REJECTED, "revision")
 
 

@@ -9,8 +9,8 @@ A record keeps its identity and its rows. What cannot be used becomes a reason i
 ``UNCERTAIN_AHEAD`` stamped more than 2 s ahead of the gateway's clock: kept, never fused
 ==================  =============================================================================================
 
-A record with a row of a point that its schema does not hold cannot be read at all: it is BadData, and `replaced` puts
-a gap in its place, so that the stream stays complete. Only a deadband takes rows out, and it counts them.
+A record whose columns contradict each other or its schema cannot be read at all: it is BadData, and `replaced` puts a
+gap in its place, so that the stream stays complete. Only a deadband takes rows out, and it counts them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from wire.units import parse_unit
 
 AHEAD_NS = 2_000_000_000
 """How far ahead of the gateway's clock a stamp may lie."""
+LARGEST = (1 << 63) - 1
+WORST_QUALITY = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,8 @@ def columns(schema: SchemaBody, rules: Mapping[tuple[str, str], Rule]) -> Column
 def to_si(body: ReadingsBody, by: Columns, now_ns: int, passed: Mapping[int, float]) -> Normalised:
     """Convert one record; ``passed`` is the deadband's memory before it.
 
-    Raises BadData("unknown-point") if a row names a point that the schema does not hold.
+    Raises BadData ``unknown-point`` if a row names a point that the schema does not hold, and ``quality``, ``side`` or
+    ``overflow`` for columns that say what no reading can be.
     """
     if body.point and max(body.point) >= by.points:
         raise BadData("unknown-point", f"index {max(body.point)} in a schema of {by.points} points")
@@ -123,8 +126,8 @@ def to_si(body: ReadingsBody, by: Columns, now_ns: int, passed: Mapping[int, flo
 
 def replaced(body: ReadingsBody, seq: int) -> GapBody:
     """What stands in the stream for a record that cannot be read."""
-    start = body.base + min(body.dt, default=0)
-    end = body.base + max(body.dt, default=0)
+    start = min(body.base + min(body.dt, default=0), LARGEST)
+    end = min(body.base + max(body.dt, default=0), LARGEST)
     return GapBody(last_seq=seq, count=len(body.point), start=start, end=end, reason="damage")
 
 
@@ -132,6 +135,7 @@ def _row_by_row(body: ReadingsBody, by: Columns, limit: int, passed: Mapping[int
     """The same conversion where rows differ in fate."""
     typed = {row for row, _ in body.side}
     quality = list(body.quality) if body.quality is not None else [0] * len(body.point)
+    _check(body, typed, quality)
     given, memory = iter(body.value), dict(passed)
     value, out = [], set()
     for row, (point, dt, code) in enumerate(zip(body.point, body.dt, quality, strict=True)):
@@ -149,6 +153,17 @@ def _row_by_row(body: ReadingsBody, by: Columns, limit: int, passed: Mapping[int
         else:
             value.append(si)
     return Normalised(_rebuilt(body, value, quality, out), memory)
+
+
+def _check(body: ReadingsBody, typed: set[int], quality: Sequence[int]) -> None:
+    """What the message's own check cannot see."""
+    rows = range(len(body.point))
+    if max(body.dt, default=0) > LARGEST - body.base:
+        raise BadData("overflow", "a time stamp lies beyond 63 bits")
+    if not all(0 <= code <= WORST_QUALITY for code in quality):
+        raise BadData("quality", f"a quality code lies outside 0..{WORST_QUALITY}")
+    if len(typed) != len(body.side) or not all(row in rows and quality[row] < FIRST_BAD for row in typed):
+        raise BadData("side", "a typed value stands twice, outside the rows or beside a bad quality")
 
 
 def _judge(raw: float, si: float, point: int, by: Columns) -> Quality | None:

@@ -100,6 +100,7 @@ class Relay:
         )
         self._config = config
         self._now = now
+        self._boot = now()
         self._nonce = nonce()
         self._route = GatewayRoute(config.site, config.gateway)
         self._links = connect(config, farewell(self._announcement(0)))
@@ -139,14 +140,17 @@ class Relay:
         return [decode(Record, raw) for raw in stored if raw is not None]
 
     def _intake(self, ingest: Ingest) -> Intake:
-        config = self._config
+        site, gateway = self._route
+        positions = self.outbox.positions()
         return Intake(
             self._links.south,
-            topics.edges_up(config.site, config.gateway),
-            Receiver(self.outbox.positions(), schemas=ingest.known()),
+            topics.edges_up(site, gateway),
+            Receiver(positions, schemas=ingest.known()),
             ingest.commit,
-            lambda topic: EdgeRoute(config.site, config.gateway, topics.edge_of(topic)).ack,
-            term=lambda: 0,
+            lambda topic: EdgeRoute(site, gateway, topics.edge_of(topic)).ack,
+            # a life of its own: edges believe at once a gateway that has lost its memory
+            term=lambda: self._boot,
+            routes={key: EdgeRoute(site, gateway, key.source.partition("/")[2]).up(key.stream) for key in positions},
             refused=self.dead_letters.put,
             counters=self.tallies.intake,
         )

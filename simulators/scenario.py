@@ -63,7 +63,7 @@ class Scenario(Settings):
     """Time step of all plants."""
     truth: LocalPath | None = None
     """File that the true states are appended to, ten times a second."""
-    devices: Annotated[tuple[Device, ...], Field(min_length=1)]
+    devices: tuple[Device, ...]
     faults: tuple[Fault, ...] = ()
 
     @field_validator("tick")
@@ -72,6 +72,14 @@ class Scenario(Settings):
         if not 0.001 <= tick <= 0.1:
             raise ValueError("must lie between 1 ms and 100 ms")
         return tick
+
+    @field_validator("devices")
+    @classmethod
+    def _some(cls, devices: tuple[Device, ...]) -> tuple[Device, ...]:
+        # not a least length: that would be reported again for every device that is wrong itself
+        if not devices:
+            raise ValueError("must name at least one device")
+        return devices
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:

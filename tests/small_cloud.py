@@ -13,7 +13,7 @@ import numpy as np
 
 from cloud.api.ports import Belief, Figures, Floats, Ints, Measured, Presence
 from cloud.commands.ledger import Ledger
-from cloud.commands.model import EdgeState, Revision
+from cloud.commands.model import EdgeState, Revision, Told
 from cloud.commands.service import Commands
 from cloud.provision.plan import SourceText
 from cloud.provision.registry import Registry
@@ -141,7 +141,6 @@ class SoftEdge:
         self.reason = ""
         self.factor = 1.0
         self.silent = False
-        self.on_results: Callable[[Sequence[ResultBody]], object] | None = None
         self._inbox = link.subscribe(ROUTE.setpoint("edge-tank"), qos=1)
         self._trust = trust
         self._field = field_
@@ -160,7 +159,11 @@ class SoftEdge:
             known = any(write.cmd_id == setpoint.cmd_id for write in self.writes)
             if State.ACCEPTED in self.states and not known:
                 self.writes.append(setpoint)
-            await commands.on_results([self._result(setpoint, state) for state in self.states])
+            await commands.on_results([self.word(setpoint, state) for state in self.states])
+
+    def word(self, setpoint: Setpoint, state: State) -> Told:
+        """What the edge says, as it arrives."""
+        return Told(f"{setpoint.site}/{setpoint.edge}", self._result(setpoint, state))
 
     def _result(self, setpoint: Setpoint, state: State) -> ResultBody:
         done = state.final and state is not State.REJECTED

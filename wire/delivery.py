@@ -168,6 +168,12 @@ class Receiver:
         """Where the streams will be when what was taken is committed."""
         return {key: lane.taken for key, lane in self._lanes.items() if lane.taken is not None}
 
+    def remind(self, keys: Iterable[StreamKey]) -> None:
+        """The senders of these streams must hear where they stand, although they have not asked."""
+        for lane in map(self._lanes.get, keys):
+            if lane is not None and lane.committed is not None:
+                lane.due[lane.committed.epoch] = None
+
     def acks(self, term: int) -> list[AckItem]:
         """The answers that are due, and no others: progress after a commit, repeats and early records at once."""
         items = []

@@ -203,10 +203,15 @@ class AckItem(Message):
 
 
 class Ack(Message):
-    """Answer of the next hop, after its own commit."""
+    """Answer of the next hop, after its own commit.
+
+    ``resume``: nobody asked; the next hop has just begun to listen again and says where it stands. What was sent
+    before may have reached nobody.
+    """
 
     v: Version = VERSION
     items: list[AckItem]
+    resume: bool = False
 
 
 class PointRevision(Message):

@@ -12,9 +12,6 @@ from typing import NamedTuple
 from wire.delivery import StreamKey
 
 REPEATS_MEAN_LOSS = 3
-RESTART_TIMEOUT_S = 0.1
-"""First silence that counts in a new session: both ends reconnect at about the same time, and what one sends before
-the other listens is gone."""
 
 
 class Mark(NamedTuple):
@@ -32,6 +29,8 @@ class Parcel(NamedTuple):
     marks: tuple[Mark, ...]
     stamp: int = 0
     """When the oldest record in it was committed here, ns UTC."""
+    row: int = 0
+    """Where that record lies in the caller's store."""
 
 
 class Sender:
@@ -114,20 +113,20 @@ class Sender:
                 self._probe(now)
         return news
 
-    def restart(self) -> None:
-        """The pipe is a new one: whatever was in flight is lost."""
-        self._cursor = 0
-        self._credit = self._window
-        self._timeout_s = min(RESTART_TIMEOUT_S, self._first_timeout_s)
-        self._repeats = 0
-        self._due = None
-
-    def clear(self) -> None:
-        """Forget everything in flight; the caller will push it again from its store."""
+    def recall(self) -> int | None:
+        """The pipe is a new one, or the other end has only now begun to listen: whatever was in flight is lost. The
+        caller pushes it again, in fuller parcels, from the row returned; None if there was nothing."""
+        row = self._parcels[0].row if self._parcels else None
         self._parcels.clear()
-        self._heard.clear()
         self._bytes = self._cursor = self._repeats = 0
         self._credit, self._due = self._window, None
+        self._timeout_s = self._first_timeout_s
+        return row
+
+    def clear(self) -> None:
+        """Forget everything in flight and everything heard; the caller will push all again from its store."""
+        self.recall()
+        self._heard.clear()
 
     def _progress(self, finished: int, now: float) -> None:
         self._bytes = sum(len(parcel.payload) for parcel in self._parcels)

@@ -117,6 +117,17 @@ CLOUD_EDGE_ALIVE = f"{ROOT}/c/+/+/+/alive/+"
 CLOUD_LATEST = f"{ROOT}/c/+/+/+/latest"
 
 
+def may_carry(topic: str, source: str, stream: str) -> bool:
+    """Whether records of this source and stream belong on this upward topic: an edge speaks for itself alone, a gateway
+    for the edges of its site."""
+    match topic.split("/"):
+        case ["tw", "1", "e", site, _, edge, "up", carried]:
+            return (source, stream) == (f"{site}/{edge}", carried)
+        case ["tw", "1", "c", _, site, _, "up", carried]:
+            return source.startswith(f"{site}/") and stream == carried
+    return False
+
+
 def edge_of(topic: str) -> str:
     """The edge named in an edge-hop topic or at the end of a ``set``/``alive`` topic of the cloud hop."""
     levels = topic.split("/")

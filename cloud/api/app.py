@@ -47,7 +47,7 @@ def create_app(cloud: Cloud, token: str) -> Starlette:
     return Starlette(
         routes=routes,
         middleware=[Middleware(BearerToken, token=token)],
-        exception_handlers={TwinlineError: _explain, HTTPException: _no_such_route},
+        exception_handlers={TwinlineError: _explain, HTTPException: _no_such_route, Exception: _explain},
     )
 
 

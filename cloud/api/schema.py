@@ -190,7 +190,7 @@ class OrderRequest(Body):
     unit: Annotated[str, Field(max_length=32)] | None = None
     key: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     reason: Annotated[str, Field(max_length=200)] = ""
-    deadline_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    deadline_s: Annotated[float, Field(strict=True, gt=0, le=3600)] = 10.0
 
 
 class StepReply(Body):

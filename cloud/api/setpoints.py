@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -52,7 +54,7 @@ class SetpointRoutes:
         if wait_s > MAX_WAIT_S:
             raise Rejected("time-range", f"wait at most {MAX_WAIT_S:g} s")
         after = query.get("after")
-        if after is not None and not after.isdecimal():
+        if after is not None and not re.fullmatch(r"[0-9]{1,9}", after):
             raise BadData("malformed", "after: a count of steps")
         entry = await self._commands.wait(cmd_id, wait_s, None if after is None else int(after))
         return reply(render.command_reply(entry))

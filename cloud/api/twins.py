@@ -97,7 +97,7 @@ class TwinRoutes:
         twin, at = self._twin(request), self._now()
         ahead = span(request.query_params.get("for", "10m"))
         if not 0 < ahead <= MAX_FORECAST_NS:
-            raise Rejected("time-range", "a forecast reaches at most 7 d ahead")
+            raise Rejected("time-range", "a forecast reaches ahead, by at most 7 d")
         times = at + _steps(ahead, twin.type.tick_ns)
         mean, sigma = self._live.forecast(twin.name, times)
         names = [state.name for state in twin.type.states]

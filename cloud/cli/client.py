@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -31,11 +32,15 @@ class Client:
         if not token_file.exists():
             hint = "say --token-file or set TWINLINE_TOKEN_FILE; `twin keys init` makes one"
             raise ConfigError.at(str(token_file), "there is no token", hint)
-        token = read_secret(token_file).decode("ascii", "replace")
+        token = read_secret(token_file)
+        if not re.fullmatch(rb"[ -~]+", token):
+            raise ConfigError.at(str(token_file), "a token is one line of ASCII characters", "see `twin keys init`")
         # No proxy or netrc of the environment: the token goes to the named address only.
-        self._http = httpx.Client(
-            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=TIMEOUT_S, trust_env=False
-        )
+        headers = {"Authorization": f"Bearer {token.decode()}"}
+        try:
+            self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
+        except httpx.InvalidURL as error:
+            raise BadData("address", f"{url!r} is not one such as http://127.0.0.1:8080: {error}") from None
         self._url = url
 
     def __enter__(self) -> Self:

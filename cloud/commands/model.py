@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from cloud.twins.model import Twin
-from wire.messages import State
+from wire.messages import ResultBody, State
 from wire.points import PointId
 from wire.topics import GatewayRoute
 
@@ -130,6 +130,13 @@ class EdgeState:
     online: bool
     term: int
     revisions: Mapping[tuple[str, str], Revision] = field(default_factory=dict)
+
+
+class Told(NamedTuple):
+    """A result and whose word it is: ``source`` is the ``site/edge`` of the stream that brought it."""
+
+    source: str
+    body: ResultBody
 
 
 class EdgeView(Protocol):

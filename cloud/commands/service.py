@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.commands.checks import actuator_of, command_of, envelope, floor, refusal
 from cloud.commands.ledger import Ledger
-from cloud.commands.model import EdgeView, Entry, Order, Step, TwinView
+from cloud.commands.model import EdgeView, Entry, Order, Step, Told, TwinView
 from cloud.commands.schedule import NEVER, NS, Action, Next, following
 from wire.errors import Rejected, Unavailable
 from wire.messages import ResultBody, State
@@ -36,7 +36,11 @@ SEND_S = 1.0
 """Longest wait for the broker's answer to one setpoint."""
 LOOK_S = 1.0
 """Longest time between two looks at the clock, so that a clock that was set is noticed."""
-PASSING = frozenset({"nonce", "clock-untrusted", "issued-in-future", "deadline", "revision"})
+REPEATED = "repeated"
+"""An edge's word for one more copy of what it has accepted."""
+NO_MOMENT = frozenset({"nonce", "clock-untrusted", "issued-in-future", "revision"})
+"""Reasons of an edge for refusing a copy of a setpoint that say nothing about the one that it has accepted."""
+PASSING = NO_MOMENT | {"deadline"}
 """Reasons of an edge for refusing one renewal that say nothing about the standing command itself."""
 MAX_LIVE = 10_000
 """More live commands than this are refused as ``busy``."""
@@ -144,21 +148,22 @@ class Commands:
             self._note(entry)
         return entry
 
-    async def on_results(self, results: Sequence[ResultBody]) -> None:
+    async def on_results(self, results: Sequence[Told]) -> None:
         """Take in what edges say they did; durable when it returns, and harmless when repeated."""
         async with self._sending:
             for result in results:
-                await self._take(result)
+                await self._take(result.source, result.body)
 
-    async def _take(self, result: ResultBody) -> None:
+    async def _take(self, source: str, result: ResultBody) -> None:
+        """An edge is believed about its own points only."""
         try:
             entry = await self._current(result.cmd_id)
         except Rejected:
-            log.warning("a result names a setpoint that this ledger does not hold: %s", result.cmd_id)
+            log.warning("%s: a result names a setpoint that this ledger does not hold: %s", source, result.cmd_id)
             return
-        point = entry.command.point
-        if (point.device, point.point) != (result.device, result.point):
-            log.warning("a result for %s names another point: %s/%s", result.cmd_id, result.device, result.point)
+        told_of = f"{source}/{result.device}/{result.point}"
+        if str(entry.command.point) != told_of:
+            log.warning("a result for %s, which is about %s, names %s", result.cmd_id, entry.command.point, told_of)
             return
         step = told(entry, result, self._now())
         if step is not None:
@@ -285,11 +290,13 @@ class Commands:
 def told(entry: Entry, result: ResultBody, now: int) -> Step | None:
     """The line that a result adds to the story; None if the edge has said so before, or tells of no deed of its own.
 
-    After the end, a deed other than ``verified`` releases a standing command (the edge let its lease run out, or
-    somebody else took the point), and anything else is only noted; so is the refusal of a single renewal that came at
-    a wrong moment, because the next one may do.
+    Repetitions are only noted, and so is the refusal of another copy of what the edge has accepted: whoever replays an
+    envelope cannot end its command. After the end, a deed other than ``verified`` releases a standing command (the
+    edge let its lease run out, or somebody else took the point), and anything else is only noted; so is the refusal of
+    a single renewal that came at a wrong moment, because the next one may do.
     """
     said = f"{result.state} {result.reason}".strip()
+    copied = entry.state is State.ACCEPTED and result.reason in NO_MOMENT
     if result.state in (State.REQUESTED, State.SENT) or any(step.detail.get("said") == said for step in entry.steps):
         return None
     detail: dict[str, object] = {"by": "edge", "said": said, "edge_time": result.at, "revision": result.revision}
@@ -297,6 +304,8 @@ def told(entry: Entry, result: ResultBody, now: int) -> Step | None:
         detail |= {"value": result.value, "unit": result.unit}
     if result.readback is not None:
         detail |= {"readback": result.readback, "unit": result.unit}
+    if result.reason == REPEATED or copied:
+        return Step("note", said, now, detail)
     if not entry.state.final:
         return Step(result.state, result.reason, now, detail)
     if entry.standing and result.state.final and result.state is not State.VERIFIED and result.reason not in PASSING:

@@ -127,9 +127,10 @@ class Children:
                 if name in self._children:
                     stopping.create_task(self._children[name].stop(within_s), name=f"stop/{name}")
 
-    async def stop_all(self, within_s: float = 2.0) -> None:
-        """Stop everything at once."""
-        await self.stop(*self._children, within_s=within_s)
+    async def stop_all(self, within_s: float = 2.0, *, last: str = "") -> None:
+        """Stop everything side by side, then the one that the others say their farewell to."""
+        await self.stop(*(name for name in self._children if name != last), within_s=within_s)
+        await self.stop(last, within_s=within_s)
 
     def _note(self) -> None:
         pids = {name: child.pid for name, child in self._children.items()}

@@ -79,7 +79,7 @@ async def play(scene: stage.Stage, options: Options) -> None:
         try:
             await _act(scene, options, children, board, tasks)
         finally:
-            await children.stop_all(STOP_S)
+            await children.stop_all(STOP_S, last=stage.BROKER)
 
 
 async def _act(

@@ -63,7 +63,7 @@ async def test_every_process_may_die_and_the_posterior_is_the_undisturbed_one(tm
                 await children.stop(*stage.EDGES)
                 result = await report.collect(scene, client, half_ns, children.restarts)
         finally:
-            await children.stop_all(3)
+            await children.stop_all(3, last=stage.BROKER)
     assert children.restarts == len(VICTIMS)
     assert result.readings_committed > 500
     assert (result.lost, result.duplicates) == (0, 0), result

@@ -17,6 +17,7 @@ from cloud.batch import Batcher
 from cloud.checkpoint.base import Checkpoint, Fenced
 from cloud.checkpoint.memory import MemoryCheckpoint
 from cloud.checkpoint.sqlite import SqliteCheckpoint
+from cloud.commands.model import Told
 from cloud.figures import Tally
 from cloud.fleet import Fleet
 from cloud.history.base import Batch, History
@@ -96,11 +97,11 @@ class Cloud:
         self.history = history or MemoryHistory()
         self.checkpoint = checkpoint or MemoryCheckpoint()
         self.shelf = Shelf()
-        self.results: list[ResultBody] = []
+        self.results: list[Told] = []
         self.refusing: list[Exception] = []
         self.now = lambda: START + 100 * SECOND
 
-    async def on_results(self, results: Sequence[ResultBody]) -> None:
+    async def on_results(self, results: Sequence[Told]) -> None:
         if self.refusing:
             raise self.refusing.pop()
         self.results += results
@@ -221,7 +222,7 @@ async def test_an_outage_repeats_the_writing_and_never_the_step(part: str, late:
     bank, tally, _ = undisturbed(story(5), bound(level(), "a", s0="s0"))
     assert counted == dict(tally.outcomes)
     assert same(found, bank.state(0))
-    assert cloud.results == [result()]
+    assert cloud.results == [Told(SOURCE, result())]
 
 
 def same(a: tuple[int, Any, Any], b: tuple[int, Any, Any]) -> bool:
@@ -410,7 +411,25 @@ async def test_results_are_handed_over_before_they_are_acknowledged(eventually: 
         await eventually(lambda: len(cloud.refusing) == 1)
         assert site.acked["results"] == -1
         await eventually(lambda: site.drained)
-    assert cloud.results == [result(1)]
+    assert cloud.results == [Told(SOURCE, result(1))]
+
+
+async def test_what_nobody_trusted_has_signed_is_told_to_people_and_never_to_the_ledger(
+    eventually: Eventually,
+) -> None:
+    cloud = Cloud()
+    site = Site(cloud.broker)
+    for number, reason in enumerate(("signature", "malformed")):
+        refused = {"cmd_id": "unverified", "state": State.REJECTED, "reason": reason}
+        site.add(result(number).model_copy(update=refused), "results")
+    async with running(cloud, site) as worker:
+        await eventually(lambda: site.drained)
+        assert worker.live.figures().outcomes["setpoint-refused"] == 2
+    assert cloud.results == []
+    events = await cloud.history.events(SOURCE, *EVER)
+    assert [(event.kind, event.time, event.subject) for event in events] == [("setpoint-refused", START, SOURCE)] * 2
+    assert sorted(event.text.partition(":")[0] for event in events) == ["malformed", "signature"]
+    assert len({event.id for event in events}) == 2
 
 
 async def test_a_gap_is_counted_and_told(eventually: Eventually) -> None:

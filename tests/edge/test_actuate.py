@@ -6,9 +6,9 @@ import asyncio
 import time
 from pathlib import Path
 
-from edge.actuate import Actuator, Reporter
+from edge.actuate import TOLD_AT_ONCE, TOLD_EVERY_S, Actuator, Allowance, Reporter
 from edge.config import Write
-from edge.guard import Desk, Key, Limits
+from edge.guard import NOBODY, UNVERIFIED, Desk, Key, Limits
 from edge.lane import Lane, Outcome
 from edge.revisions import Revisions
 from tests.edge.test_lane import WRITE, Machine
@@ -42,7 +42,7 @@ class Bench:
         desk = Desk("s", "e", "boot", trust, limits, 0)
         self.actuator = Actuator(
             desk, {POINT: self.lane}, self.revisions, reporter, self.counters,
-            now=time.time_ns, clock_trusted=lambda now: True,
+            now=time.time_ns, clock=time.monotonic, clock_trusted=lambda now: True,
         )  # fmt: skip
         self.runs = (reporter.run, self.lane.run)
 
@@ -94,13 +94,44 @@ async def test_a_revision_that_cannot_be_kept_is_not_acted_on(tmp_path: Path) ->
     assert bench.machine.written == []
 
 
-async def test_a_hundred_repetitions_write_once_and_are_answered_once(tmp_path: Path) -> None:
+async def test_a_hundred_repetitions_write_once_and_are_told_a_few_times(tmp_path: Path) -> None:
     bench = Bench(tmp_path, Machine())
     payload = envelope()
     said = await bench.serve(*[payload] * 100)
     assert bench.machine.written == [3.0]
-    assert len(said) == 2
+    assert said.count(("c", State.ACCEPTED, "repeated")) == TOLD_AT_ONCE
+    assert len(said) == 2 + TOLD_AT_ONCE
+    assert [state for _, state, _ in said if state.final] == [State.VERIFIED]
     assert bench.counters.reasons == {"repeated": 99}
+
+
+async def test_a_flood_of_forgeries_is_told_a_few_times_and_in_nobody_s_name(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, Machine())
+    true = envelope()
+    said = await bench.serve(*[true.replace(b"3.0", b"9.0"), true[:-1]] * 500, true)
+    assert bench.machine.written == [3.0]
+    assert said.count((UNVERIFIED, State.REJECTED, "signature")) == TOLD_AT_ONCE
+    assert said.count((UNVERIFIED, State.REJECTED, "malformed")) == TOLD_AT_ONCE
+    assert [line for line in said if line[0] != UNVERIFIED] == [
+        ("c", State.ACCEPTED, "accepted"),
+        ("c", State.VERIFIED, "readback"),
+    ]
+    assert {(body.device, body.point) for body in bench.told if body.reason == "signature"} == {POINT}
+    assert {(body.device, body.point) for body in bench.told if body.reason == "malformed"} == {NOBODY}
+
+
+def test_an_allowance_comes_back_with_time() -> None:
+    now = 0.0
+    allowance = Allowance(lambda: now)
+    assert sum(allowance.grants("signature") for _ in range(100)) == TOLD_AT_ONCE
+    assert allowance.grants("malformed"), "each reason has its own"
+    for _ in range(40):
+        now += TOLD_EVERY_S / 4
+        allowance.grants("signature")
+    now += TOLD_EVERY_S / 2
+    assert not allowance.grants("signature"), "one at a time comes back"
+    now += 100 * TOLD_EVERY_S
+    assert sum(allowance.grants("signature") for _ in range(100)) == TOLD_AT_ONCE
 
 
 async def test_shuffled_deliveries_end_at_the_highest_revision(tmp_path: Path) -> None:
@@ -113,7 +144,7 @@ async def test_shuffled_deliveries_end_at_the_highest_revision(tmp_path: Path) -
     assert dict(finals).pop("c9") is State.VERIFIED
 
 
-async def test_a_retained_setpoint_is_ignored(tmp_path: Path) -> None:
+async def test_a_retained_setpoint_is_told_of_and_never_written(tmp_path: Path) -> None:
     bench = Bench(tmp_path, Machine())
 
     class Once:
@@ -129,7 +160,8 @@ async def test_a_retained_setpoint_is_ignored(tmp_path: Path) -> None:
             return self.left.pop()
 
     await bench.actuator.run(Once())
-    assert await bench.serve() == []
+    assert await bench.serve() == [(UNVERIFIED, State.REJECTED, "retained")]
+    assert bench.machine.written == []
     assert bench.counters.reasons == {"retained": 1}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import pytest
 
 from edge import assembly
 from edge.agent import Agent
+from edge.guard import UNVERIFIED
 from tests.edge.modbus_stub import Stub, serving
 from tests.edge.test_opcua import URI, plant
 from wire.codec import decode
@@ -239,11 +241,35 @@ async def test_nothing_wrong_is_ever_written_and_the_reason_comes_back(tmp_path:
         }
         for payload in wrong.values():
             await gateway.command(payload)
-        for payload in (good, good.replace(b"4.5", b"6.5"), b"\x00" * 100, sign_by_stranger(gateway)):
+        true = gateway.setpoint(2.0, 12)
+        flipped = bytearray(true)
+        flipped[10] = ord("A") if flipped[10] != ord("A") else ord("B")
+        forged = {
+            "signature": [good.replace(b"4.5", b"6.5"), bytes(flipped), sign_by_stranger(gateway)],
+            "malformed": [b"\x00" * 100, true[:-20], true.replace(b"2.0", b"true"), b""],
+            "oversize": [true + b" " * 5000],
+            "unknown-key": [gateway.setpoint(2.0, 13, kid="k-of-nobody")],
+            "not-allowed": [gateway.setpoint(2.0, 14, edge="edge-2")],
+        }
+        for payload in (good, *(payload for payloads in forged.values() for payload in payloads)):
             await gateway.command(payload)
-        await eventually(lambda: len(gateway.bodies(ResultBody)) == 2 + len(wrong))
+        await eventually(lambda: len(gateway.bodies(ResultBody)) == 2 + len(wrong) + 1 + 10)
         await asyncio.sleep(0.1)
-        answers = {body.cmd_id: (body.state, body.reason) for body in gateway.bodies(ResultBody)}
+        assert [(body.state, body.reason) for body in gateway.results("c5")] == [
+            (State.ACCEPTED, "accepted"),
+            (State.VERIFIED, "readback"),
+            (State.ACCEPTED, "repeated"),
+        ]
+        unverified = gateway.results(UNVERIFIED)
+        assert {body.state for body in unverified} == {State.REJECTED}
+        assert Counter(body.reason for body in unverified) == {why: len(sent) for why, sent in forged.items()}
+        named = {(body.device, body.point) for body in unverified}
+        assert named == {("tank", "pump-set"), ("unknown", "unknown")}
+        answers = {
+            body.cmd_id: (body.state, body.reason)
+            for body in gateway.bodies(ResultBody)
+            if body.cmd_id != UNVERIFIED and body.reason != "repeated"
+        }
         assert answers == {
             "c5": (State.VERIFIED, "readback"),
             "c6": (State.REJECTED, "range"),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.guard import Desk, Last, Limits, Verdict, judge
+from edge.guard import NOBODY, Desk, Last, Limits, Verdict, claimed, judge
 from wire.messages import Setpoint, State
 from wire.signing import TrustedKey, new_key, public_text, sign
 
@@ -82,7 +82,7 @@ def test_each_flaw_has_its_reason(changes: dict[str, Any], state: State, reason:
         (sign(Setpoint.model_validate(GOOD), OTHER), "signature"),
     ],
 )
-def test_a_forgery_is_refused_and_never_answered(payload: bytes, reason: str) -> None:
+def test_a_forgery_is_refused_in_nobody_s_name(payload: bytes, reason: str) -> None:
     assert ruling(payload) == Verdict("refuse", None, State.REJECTED, reason)
 
 
@@ -98,6 +98,18 @@ def test_a_clock_that_cannot_be_right_obeys_nobody() -> None:
 def test_a_repetition_is_told_from_an_overtaken_command() -> None:
     assert ruling(envelope(), Last(1, 5, "c1", 3.0, 1.0, standing=True)).action == "repeat"
     assert ruling(envelope(), Last(1, 6, "c2")).state is State.SUPERSEDED
+
+
+@pytest.mark.parametrize("held", [5, 6])
+def test_a_late_copy_of_what_was_accepted_is_a_repetition_whatever_the_clock_says(held: int) -> None:
+    past = Last(1, held, "c1", 3.0, 1.0, standing=True)
+    late = judge(envelope(), DESK, {POINT: past}, NOW + 3600 * SECOND, clock_trusted=False)
+    assert (late.action, late.state, late.reason) == ("repeat", State.ACCEPTED, "repeated")
+
+
+def test_an_envelope_tells_whom_it_names_or_nobody() -> None:
+    assert claimed(envelope(kid="nobody")) == POINT
+    assert claimed(envelope()[:-1]) == claimed(b"\0") == claimed(b"x" * 5000) == NOBODY
 
 
 def test_a_renewal_extends_only_what_stands() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -70,7 +72,7 @@ class Site:
             gateway="gw-1", site="demo", state=str(folder / "gateway"), south=MqttConfig(), north=MqttConfig()
         )
 
-    def relay(self) -> Relay:
+    def relay(self, now: Callable[[], int] = time.time_ns) -> Relay:
         def connect(_config: GatewayConfig, will: bytes) -> Links:
             return Links(
                 MemoryLink(self.below, "s"),
@@ -79,13 +81,13 @@ class Site:
                 MemoryLink(self.above, "ns"),
             )
 
-        return Relay(self.config, connect)
+        return Relay(self.config, connect, now=now)
 
     @asynccontextmanager
-    async def edge(self) -> AsyncIterator[Outbox]:
+    async def edge(self, clock: Callable[[], float] = time.monotonic) -> AsyncIterator[Outbox]:
         link = MemoryLink(self.below, "edge")
         async with Outbox(self.folder / "edge.db", source=SOURCE, linger_s=0.0) as outbox:
-            uplink = Uplink(outbox, link, up_topic=EDGE.up, ack_topic=EDGE.ack)
+            uplink = Uplink(outbox, link, up_topic=EDGE.up, ack_topic=EDGE.ack, clock=clock)
             async with running(link.run(), uplink.run()):
                 yield outbox
 
@@ -174,6 +176,72 @@ async def test_the_cloud_away_is_buffered_and_the_edge_is_acknowledged(tmp_path:
         async with site.cloud():
             await eventually(lambda: len(site.levels()) == 10)
     assert Outbox.inspect(tmp_path / "gateway" / "outbox.db").committed_readings == 20
+
+
+async def after_wiping_the_gateway(
+    site: Site, eventually: Eventually, *, appended: int, now: Callable[[], int] = time.time_ns
+) -> list[float]:
+    """A gateway relays three readings, is replaced by one with an empty disk, and ``appended`` more follow. The edge's
+    timers stand still: nothing is repeated unless an answer asks for it."""
+    async with site.cloud(), site.edge(clock=lambda: 0.0) as edge:
+        async with running(site.relay().run()):
+            await asyncio.sleep(0.1)
+            await edge.declare(SCHEMA)
+            for index in range(3):
+                await edge.append("telemetry", reading(index), readings=2)
+            await eventually(lambda: len(site.levels()) == 3 and edge.totals.pending_records == 0)
+        shutil.rmtree(site.folder / "gateway")
+        relay = site.relay(now)
+        async with running(relay.run()):
+            await asyncio.sleep(0.1)
+            for index in range(3, 3 + appended):
+                await edge.append("telemetry", reading(index), readings=2)
+                await asyncio.sleep(0.05)
+            await eventually(lambda: len(site.levels()) == 3 + appended)
+            await eventually(lambda: edge.totals.pending_records == 0)
+    return site.levels()
+
+
+async def test_a_gateway_without_memory_is_believed_at_its_first_answer(tmp_path: Path, eventually: Eventually) -> None:
+    levels = await after_wiping_the_gateway(Site(tmp_path), eventually, appended=1)
+    assert levels == pytest.approx([0.0, 0.01, 0.02, 0.03])
+
+
+async def test_a_gateway_without_memory_whose_clock_was_put_back_is_believed_in_the_end(
+    tmp_path: Path, eventually: Eventually
+) -> None:
+    levels = await after_wiping_the_gateway(Site(tmp_path), eventually, appended=6, now=lambda: 1_000)
+    assert levels == pytest.approx([index / 100 for index in range(9)])
+
+
+async def test_a_gateway_that_comes_back_says_where_it_stands(tmp_path: Path, eventually: Eventually) -> None:
+    """The edge's timers stand still, so what it sent in between comes again only because the gateway speaks first."""
+    site = Site(tmp_path)
+    async with site.cloud(), site.edge(clock=lambda: 0.0) as edge:
+        async with running(site.relay().run()):
+            await asyncio.sleep(0.1)
+            await edge.declare(SCHEMA)
+            await eventually(lambda: site.bodies() and edge.totals.pending_records == 0)
+        for index in range(3):
+            await edge.append("telemetry", reading(index), readings=2)
+        async with running(site.relay().run()):
+            await eventually(lambda: len(site.levels()) == 3)
+            await eventually(lambda: edge.totals.pending_records == 0)
+
+
+async def test_an_edge_that_speaks_for_another_is_set_aside(tmp_path: Path, eventually: Eventually) -> None:
+    site = Site(tmp_path)
+    relay = site.relay()
+    stranger = MemoryLink(site.below, "stranger")
+    forged = Record(source="demo/edge-1", stream="telemetry", epoch=9, seq=0, body=SCHEMA)
+    async with site.cloud(), running(stranger.run(), relay.run()):
+        await stranger.connected()
+        await eventually(lambda: site.below.links and relay.dead_letters.count == 0)
+        await asyncio.sleep(0.1)
+        await stranger.publish(EdgeRoute("demo", "gw-1", "edge-2").up("telemetry"), join_frame([encode_record(forged)]))
+        await eventually(lambda: relay.dead_letters.count == 1)
+    assert relay.tallies.intake.reasons == {"origin": 1}
+    assert site.committed == []
 
 
 async def test_an_edge_is_answered_only_after_the_commit(tmp_path: Path, eventually: Eventually) -> None:

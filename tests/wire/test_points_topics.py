@@ -42,6 +42,24 @@ def matches(topic_filter: str, topic: str) -> bool:
     return len(wanted) == len(given_) and all(w in ("+", g) for w, g in zip(wanted, given_, strict=True))
 
 
+def test_an_edge_speaks_for_itself_and_a_gateway_for_its_site() -> None:
+    south, north = EdgeRoute("s", "g", "e"), GatewayRoute("s", "g")
+    assert topics.may_carry(south.up("telemetry"), "s/e", "telemetry")
+    assert topics.may_carry(north.up("results"), "s/e", "results")
+    assert topics.may_carry(north.up("results"), "s/other", "results")
+    for topic, source, stream in (
+        (south.up("telemetry"), "s/other", "telemetry"),
+        (south.up("telemetry"), "t/e", "telemetry"),
+        (south.up("telemetry"), "s/e", "results"),
+        (north.up("telemetry"), "t/e", "telemetry"),
+        (north.up("telemetry"), "ss/e", "telemetry"),
+        (north.up("telemetry"), "s/e", "results"),
+        (south.ack, "s/e", "telemetry"),
+        ("", "s/e", "telemetry"),
+    ):
+        assert not topics.may_carry(topic, source, stream), (topic, source, stream)
+
+
 def test_the_shard_of_a_lane_never_moves() -> None:
     assert topics.shard_of("demo/gw-1") == GatewayRoute("demo", "gw-1").shard == 178
 

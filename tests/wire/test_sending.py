@@ -9,7 +9,7 @@ A, B = StreamKey("s/a", "telemetry"), StreamKey("s/b", "telemetry")
 
 
 def parcel(number: int, key: StreamKey = A) -> Parcel:
-    return Parcel(b"%d" % number, (Mark(key, 1, number),), number)
+    return Parcel(b"%d" % number, (Mark(key, 1, number),), stamp=number, row=number)
 
 
 def loaded(count: int, window: int = 8) -> Sender:
@@ -84,8 +84,16 @@ def test_a_new_session_sends_everything_again_at_once() -> None:
     sender = loaded(4)
     sent(sender, 0.0)
     sender.acknowledge({(A, 1): 0}, 0.1)
-    sender.restart()
+    assert sender.recall() == 1
+    assert (len(sender), sender.due, sent(sender, 0.2)) == (0, None, [])
+    for number in (1, 2, 3):
+        sender.push(parcel(number))
     assert sent(sender, 0.2) == [1, 2, 3]
+    assert not sender.acknowledge({(A, 1): 0}, 0.3), "what was heard before still counts"
+
+
+def test_without_anything_in_flight_there_is_nothing_to_recall() -> None:
+    assert Sender().recall() is None
 
 
 def test_a_parcel_of_several_streams_waits_for_all_of_them() -> None:

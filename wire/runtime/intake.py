@@ -19,6 +19,7 @@ from wire.messages import Ack, AckItem, Frame
 from wire.runtime.link import Delivery, Link, Subscription
 from wire.runtime.observe import Counters
 from wire.runtime.service import backoff
+from wire.topics import may_carry
 
 log = logging.getLogger("twinline.intake")
 
@@ -36,7 +37,9 @@ class Intake:
     """``topic_filter`` is where frames arrive; ``ack_topic`` gives the topic of the answer to a frame's topic.
 
     A batch is committed when its first record is ``linger_s`` old or it holds ``max_readings``. ``term`` is stamped on
-    every ack. ``refused(topic, payload, reason)`` sets aside a payload that is no frame; the pipeline goes on.
+    every ack. ``routes`` are the topics that the receiver's streams came on in an earlier life, as far as they are
+    known: their senders hear where they stand without asking. ``refused(topic, payload, reason)`` sets aside a payload
+    that is no frame, or that speaks for a source whose topic it did not come on; the pipeline goes on.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Intake:
         ack_topic: Callable[[str], str],
         *,
         term: Callable[[], int],
+        routes: Mapping[StreamKey, str] | None = None,
         linger_s: float = 0.0,
         max_readings: int = 5000,
         refused: Callable[[str, bytes, str], None] | None = None,
@@ -65,11 +69,25 @@ class Intake:
         self._max_readings = max_readings
         self._refused = refused
         self._clock = clock
-        self._routes: dict[StreamKey, str] = {}
+        self._routes = dict(routes or {})
 
     async def run(self) -> None:
         """Take in until cancelled."""
         inbox = self._link.subscribe(self._filter, capacity=INBOX_FRAMES)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow_sessions(), name="intake/sessions")
+            tasks.create_task(self._work(inbox), name="intake/frames")
+
+    async def _follow_sessions(self) -> None:
+        """Both ends of a broker that comes back connect in any order, and what one sends before the other listens is
+        gone: so a new session begins with telling the senders where they stand, and none has to wait for a timer."""
+        session = 0
+        while True:
+            session = await self._link.connected(session)
+            self._receiver.remind(self._routes)
+            await self._answer(resume=True)
+
+    async def _work(self, inbox: Subscription) -> None:
         while True:
             await self._gather(inbox)
             while len(self._receiver):
@@ -93,7 +111,7 @@ class Intake:
 
     def _take_in(self, delivery: Delivery) -> None:
         try:
-            frame = codec.decode(Frame, delivery.payload)
+            frame = _checked(delivery)
         except BadData as error:
             self.counters.drop(error.reason)
             if self._refused is not None:
@@ -124,7 +142,7 @@ class Intake:
         self._receiver.committed()
         await self._answer()
 
-    async def _answer(self) -> None:
+    async def _answer(self, *, resume: bool = False) -> None:
         """Publish the acks that are due, one message to each sender."""
         by_topic: dict[str, list[AckItem]] = {}
         for item in self._receiver.acks(self._term()):
@@ -133,5 +151,14 @@ class Intake:
         for topic, items in by_topic.items():
             # a lost answer is repeated when the sender repeats its question
             with suppress(Unavailable):
-                await self._link.publish(topic, codec.encode(Ack(items=items)))
+                await self._link.publish(topic, codec.encode(Ack(items=items, resume=resume)))
                 self.counters.sent += 1
+
+
+def _checked(delivery: Delivery) -> Frame:
+    """The frame, if every record in it may come on this topic; raises BadData."""
+    frame = codec.decode(Frame, delivery.payload)
+    for record in frame.records:
+        if not may_carry(delivery.topic, record.source, record.stream):
+            raise BadData("origin", f"{record.source} {record.stream} does not speak on this topic")
+    return frame

@@ -30,7 +30,8 @@ log = logging.getLogger("twinline.mqtt")
 CONNECT_TIMEOUT_S = 1.0
 """Longer than any LAN or sound WAN needs, short enough to notice a black hole."""
 ANSWER_TIMEOUT_S = 3.0
-RETRY_CAP_S = 0.25
+RETRY_CAP_S = 0.1
+"""A refused attempt costs a millisecond; several links must be back before a reading gets through."""
 DRAIN_POLL_S = 0.005
 FIRST_REFUSAL = 128
 INCOMING = 4096

@@ -169,6 +169,11 @@ class Outbox:
         """Names this life of the file."""
         return self._file.epoch
 
+    @property
+    def replaced(self) -> bool:
+        """Whether a damaged file had to be set aside for this one."""
+        return self._file.replaced
+
     @staticmethod
     def inspect(path: str | Path) -> Totals:
         """The totals of a file that another process may have open."""

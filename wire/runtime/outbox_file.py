@@ -71,6 +71,7 @@ class OutboxFile:
         self.positions: dict[StreamKey, Position] = {}
         self.totals = Totals()
         self.newest = 0
+        self.replaced = False
         self._reader = reader
 
     @classmethod
@@ -78,7 +79,7 @@ class OutboxFile:
         """Open or create; a damaged file is set aside first. Raises ConfigError if the place can never work."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists() and not _sound(path):
+            if damaged := path.exists() and not _sound(path):
                 _set_aside(path, new_epoch)
             db, reader = _connect(path), _connect(path)
         except (OSError, sqlite3.Error) as error:
@@ -86,6 +87,7 @@ class OutboxFile:
         db.execute(f"PRAGMA wal_autocheckpoint = {max(16, wal_bytes // 2 // PAGE)}")
         db.execute(f"PRAGMA journal_size_limit = {wal_bytes // 2}")
         file = cls(path, db, reader, source)
+        file.replaced = damaged
         file._begin(new_epoch)
         return file
 
@@ -104,12 +106,12 @@ class OutboxFile:
             self.db.execute("BEGIN IMMEDIATE")
             yield
             self.db.execute("COMMIT")
-        except BaseException as error:
-            with suppress(sqlite3.Error):
-                self.db.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                raise _translated(error) from error
-            raise
+        except sqlite3.Error as error:
+            raise _translated(error) from error
+        finally:
+            if self.db.in_transaction:
+                with suppress(sqlite3.Error):
+                    self.db.execute("ROLLBACK")
 
     def used(self) -> int:
         """Bytes of the pages in use."""

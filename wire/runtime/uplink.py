@@ -32,6 +32,8 @@ ASK_AGAIN_S = 1.0
 """Pause between two repetitions of a question or of its answer."""
 LOW_ACKS_MEAN_LOSS = 5
 """So many acks below what was committed before, and no other: the next hop has lost its memory."""
+OLD_TERMS_MEAN_CLOCK = 5
+"""So many acks of an earlier term, and no other: its owner is the present one, and its clock was put back."""
 
 
 class _Lane:
@@ -42,8 +44,16 @@ class _Lane:
         self.sender = Sender(window)
         self.cursor = FRONT
         self.round = 0
-        """How often the stream has started over."""
+        """How often the stream has gone back."""
         self.wake = asyncio.Event()
+
+    def resume(self) -> None:
+        """Send at once what is not acknowledged."""
+        row = self.sender.recall()
+        if row is not None:
+            self.cursor = row - 1
+        self.round += 1
+        self.wake.set()
 
     def start_over(self) -> None:
         """Read everything again that is not acknowledged."""
@@ -56,12 +66,13 @@ class _Lane:
 class _Peer:
     """What the next hop has said about one epoch of one stream."""
 
-    __slots__ = ("low", "seq", "term")
+    __slots__ = ("low", "old", "seq", "term")
 
     def __init__(self) -> None:
         self.seq = -2
         self.term = -1
         self.low = 0
+        self.old = 0
 
 
 class Uplink:
@@ -100,6 +111,8 @@ class Uplink:
     async def run(self) -> None:
         """Send until cancelled."""
         self._lanes = {stream: _Lane(stream, self._window) for stream in STREAMS}
+        if self._outbox.replaced:
+            self.counters.fail("outbox-damaged")
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen(), name="uplink/acks")
             tasks.create_task(self._follow_sessions(), name="uplink/sessions")
@@ -159,8 +172,7 @@ class Uplink:
         while True:
             session = await self._link.connected(session)
             for lane in self._lanes.values():
-                lane.sender.restart()
-                lane.wake.set()
+                lane.resume()
 
     async def _follow_outbox(self) -> None:
         version = 0
@@ -181,6 +193,8 @@ class Uplink:
                 items = [item for item in ack.items if item.stream == stream]
                 if items:
                     await self._hear(lane, items)
+                    if ack.resume:
+                        lane.resume()
 
     async def _hear(self, lane: _Lane, items: list[AckItem]) -> None:
         """Settle what is committed; start over if the next hop's memory and ours do not fit."""
@@ -206,7 +220,12 @@ class Uplink:
     def _is_old(self, key: StreamKey, item: AckItem) -> bool:
         """An ack of an earlier owner, overtaken by one of the present owner."""
         peer = self._peers.setdefault((key, item.epoch), _Peer())
-        return item.term < peer.term
+        peer.old = peer.old + 1 if item.term < peer.term else 0
+        if 0 < peer.old < OLD_TERMS_MEAN_CLOCK:
+            return True
+        if peer.old:
+            peer.term, peer.old = -1, 0
+        return False
 
     def _has_lost(self, key: StreamKey, item: AckItem) -> bool:
         """Whether this ack may go back behind an earlier one: a new owner, or one that insists."""
@@ -263,4 +282,5 @@ def _parcel(frame: list[Pending]) -> Parcel:
         codec.join_frame(each.raw for each in frame),
         tuple(Mark(key, epoch, last_seq) for (key, epoch), last_seq in marks.items()),
         frame[0].stamp,
+        frame[0].id,
     )

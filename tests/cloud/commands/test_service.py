@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud.commands.model import Order, Revision
+from cloud.commands.model import Order, Revision, Told
 from tests.small_cloud import NS, POINT, ROUTE, SmallCloud, small_cloud
 from wire.errors import Rejected
 from wire.messages import State
@@ -154,7 +154,7 @@ async def test_silence_ends_as_unknown_and_late_words_are_only_noted(tmp_path: P
         cloud.clock.advance(30)
         entry = await cloud.commands.wait(entry.command.cmd_id, 5)
         assert (entry.state, entry.reason) == (State.UNKNOWN, "no-result")
-        late = [cloud.edge._result(cloud.edge.received[0], State.VERIFIED)]
+        late = [cloud.edge.word(cloud.edge.received[0], State.VERIFIED)]
         await cloud.commands.on_results(late)
         await cloud.commands.on_results(late)
         entry = await cloud.commands.get(entry.command.cmd_id)
@@ -225,7 +225,7 @@ async def test_the_edge_s_word_that_it_let_go_ends_the_renewals(tmp_path: Path) 
     async with small_cloud(tmp_path) as cloud:
         cmd_id = await verified(cloud)
         cloud.edge.reason = "lease"
-        await cloud.commands.on_results([cloud.edge._result(cloud.edge.received[0], State.ABORTED)])
+        await cloud.commands.on_results([cloud.edge.word(cloud.edge.received[0], State.ABORTED)])
         entry = await cloud.commands.get(cmd_id)
         assert not entry.standing
         assert entry.state is State.VERIFIED
@@ -236,12 +236,12 @@ async def test_a_renewal_refused_for_its_moment_does_not_end_the_command(tmp_pat
         cmd_id = await verified(cloud)
         for reason in ("nonce", "clock-untrusted"):
             cloud.edge.reason = reason
-            await cloud.commands.on_results([cloud.edge._result(cloud.edge.received[0], State.REJECTED)])
+            await cloud.commands.on_results([cloud.edge.word(cloud.edge.received[0], State.REJECTED)])
         entry = await cloud.commands.get(cmd_id)
         assert entry.standing
         assert [step.what for step in entry.steps].count("note") == 2
         cloud.edge.reason = "not-listed"
-        await cloud.commands.on_results([cloud.edge._result(cloud.edge.received[0], State.REJECTED)])
+        await cloud.commands.on_results([cloud.edge.word(cloud.edge.received[0], State.REJECTED)])
         assert not (await cloud.commands.get(cmd_id)).standing
 
 
@@ -308,14 +308,60 @@ async def test_revisions_jump_over_those_that_the_edge_has_seen(tmp_path: Path) 
 async def test_results_that_fit_nothing_are_left_aside(tmp_path: Path) -> None:
     async with small_cloud(tmp_path) as cloud:
         cmd_id = await verified(cloud)
-        result = cloud.edge._result(cloud.edge.received[0], State.FAILED)
+        source, result = cloud.edge.word(cloud.edge.received[0], State.FAILED)
         strange = [
             result.model_copy(update={"cmd_id": "nobody"}),
             result.model_copy(update={"point": "other"}),
             result.model_copy(update={"state": State.SENT}),
         ]
-        await cloud.commands.on_results(strange)
+        await cloud.commands.on_results([Told(source, each) for each in strange])
         assert len((await cloud.commands.get(cmd_id)).steps) == 4
+
+
+@pytest.mark.parametrize("source", ["demo/edge-zone", "other/edge-tank"])
+async def test_an_edge_is_not_believed_about_another_edge_s_command(
+    tmp_path: Path, source: str, eventually: Eventually
+) -> None:
+    async with small_cloud(tmp_path, answering=False) as cloud:
+        entry = await cloud.commands.request(FOUR)
+        await eventually(lambda: cloud.edge.received)
+        for state in (State.ACCEPTED, State.VERIFIED, State.REJECTED):
+            word = cloud.edge.word(cloud.edge.received[0], state)
+            await cloud.commands.on_results([word._replace(source=source)])
+        assert (await cloud.commands.get(entry.command.cmd_id)).state is State.SENT
+        await cloud.commands.on_results([cloud.edge.word(cloud.edge.received[0], State.VERIFIED)])
+        assert (await cloud.commands.get(entry.command.cmd_id)).state is State.VERIFIED
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        (State.ACCEPTED, "repeated"),
+        (State.REJECTED, "nonce"),
+        (State.REJECTED, "clock-untrusted"),
+        (State.SUPERSEDED, "revision"),
+    ],
+)
+async def test_whoever_replays_an_envelope_cannot_end_its_command(
+    tmp_path: Path, state: State, reason: str, eventually: Eventually
+) -> None:
+    async with small_cloud(tmp_path, answering=False) as cloud:
+        cmd_id = (await cloud.commands.request(FOUR)).command.cmd_id
+        await eventually(lambda: cloud.edge.received)
+        (setpoint,) = cloud.edge.received
+        await cloud.commands.on_results([cloud.edge.word(setpoint, State.ACCEPTED)])
+        cloud.edge.reason = reason
+        await cloud.commands.on_results([cloud.edge.word(setpoint, state)] * 2)
+        entry = await cloud.commands.get(cmd_id)
+        assert entry.state is State.ACCEPTED
+        assert [(step.what, step.reason) for step in entry.steps[3:]] == [("note", f"{state} {reason}")]
+        cloud.edge.reason = ""
+        await cloud.commands.on_results([cloud.edge.word(setpoint, State.VERIFIED)])
+        cloud.edge.reason = reason
+        await cloud.commands.on_results([cloud.edge.word(setpoint, state)])
+        entry = await cloud.commands.get(cmd_id)
+        assert entry.state is State.VERIFIED
+        assert entry.standing
 
 
 async def test_waiting_returns_as_soon_as_there_is_news(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import ipaddress
+import socket
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -124,6 +125,11 @@ def secured(tmp_path: Path, server_program: Callable[[str], str], free_port: Cal
         f"keyfile {tmp_path / 'key.pem'}\nuser root\nlog_type error\n"
     )
     broker = subprocess.Popen([server_program("mosquitto"), "-c", str(settings)], stderr=subprocess.DEVNULL)
+    for _ in range(200):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.02)
     yield MqttConfig(port=port, username="ali", password_file=str(secret), tls=TlsConfig(ca_file=str(pem)))
     broker.terminate()
     broker.wait()

@@ -212,6 +212,7 @@ async def test_a_damaged_file_is_set_aside_and_a_new_epoch_begins(tmp_path: Path
             await outbox.declare(SCHEMA)
             assert (await everything(outbox))[0].seq == 0
         assert list(tmp_path.glob("edge.db.damaged-*"))
+        assert outbox.replaced
         path.unlink()
 
 

@@ -10,17 +10,21 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from wire.codec import encode_record, join_frame
 from wire.delivery import Position, Received, Receiver, StreamKey
 from wire.errors import Unavailable
-from wire.messages import PointDecl, ReadingsBody, ResultBody, SchemaBody, State
+from wire.messages import PointDecl, ReadingsBody, Record, ResultBody, SchemaBody, State, Stream
 from wire.runtime.intake import Intake
 from wire.runtime.link import Link
 from wire.runtime.memory import MemoryBroker, MemoryLink
 from wire.runtime.mqtt import MqttConfig, MqttLink
 from wire.runtime.outbox import Outbox, Relayed
 from wire.runtime.uplink import Uplink
+from wire.topics import CLOUD_UP, EdgeRoute, GatewayRoute, edges_up
 
 Eventually = Callable[..., Awaitable[None]]
+STRANGERS: tuple[tuple[str, Stream], ...] = (("t/e", "telemetry"), ("s/e", "results"))
+EDGE, UP = EdgeRoute("s", "g", "e"), edges_up("s", "g")
 SCHEMA = SchemaBody(
     schema_hash="s1",
     config_hash="c1",
@@ -72,11 +76,11 @@ class Sink:
 
 
 def intake_to(link: Link, sink: Sink, receiver: Receiver, term: int = 1) -> Intake:
-    return Intake(link, "up/+", receiver, sink.commit, lambda _: "ack", term=lambda: term)
+    return Intake(link, UP, receiver, sink.commit, lambda _: EDGE.ack, term=lambda: term)
 
 
 def uplink_of(outbox: Outbox, link: Link) -> Uplink:
-    return Uplink(outbox, link, up_topic="up/{}".format, ack_topic="ack")
+    return Uplink(outbox, link, up_topic=EDGE.up, ack_topic=EDGE.ack)
 
 
 async def test_every_reading_arrives_once_and_in_order_through_a_bad_pipe(
@@ -140,7 +144,7 @@ async def test_two_hops_keep_the_identity_and_survive_a_gateway_without_memory(
                 await relay.relay(records, positions)
 
             receiver = Receiver(relay.positions())
-            intake = Intake(below, "up/+", receiver, commit, lambda _: "ack", term=lambda: term)
+            intake = Intake(below, UP, receiver, commit, lambda _: EDGE.ack, term=lambda: term)
             async with asyncio.TaskGroup() as tasks:
                 for part in (below.run(), above.run(), intake.run(), uplink_of(relay, above).run()):
                     tasks.create_task(part)
@@ -245,7 +249,7 @@ async def test_random_deaths_of_every_part_lose_nothing_and_repeat_nothing(
                 await relay.relay([Relayed.of(each.record) for each in batch if each.record.seq >= 0], positions)
 
             term = next(terms)
-            intake = Intake(below, "up/+", Receiver(relay.positions()), commit, lambda _: "ack", term=lambda: term)
+            intake = Intake(below, UP, Receiver(relay.positions()), commit, lambda _: EDGE.ack, term=lambda: term)
             async with asyncio.TaskGroup() as tasks:
                 for part in (below, above, intake, uplink_of(relay, above)):
                     tasks.create_task(part.run())
@@ -277,10 +281,10 @@ async def test_a_payload_that_is_no_frame_is_set_aside(tmp_path: Path, eventuall
     refused: list[tuple[str, bytes, str]] = []
     intake = Intake(
         cloud,
-        "up/+",
+        UP,
         Receiver({}),
         sink.commit,
-        lambda _: "ack",
+        lambda _: EDGE.ack,
         term=lambda: 1,
         refused=lambda *what: refused.append(what),
     )
@@ -289,7 +293,7 @@ async def test_a_payload_that_is_no_frame_is_set_aside(tmp_path: Path, eventuall
         running = [tasks.create_task(part.run()) for part in (edge, cloud, intake, uplink_of(outbox, edge))]
         await asyncio.gather(edge.connected(), cloud.connected())
         for payload in poison:
-            await edge.publish("up/telemetry", payload)
+            await edge.publish(EDGE.up("telemetry"), payload)
         await outbox.declare(SCHEMA)
         await outbox.append("telemetry", readings(1.0), 1)
         await eventually(lambda: sink.values == [1.0])
@@ -326,3 +330,63 @@ async def test_a_broker_that_dies_costs_less_than_half_a_second(
             task.cancel()
     assert sink.values == list(range(number))
     assert sorted(away)[1] < 0.5, away
+
+
+async def test_a_receiver_that_is_back_says_so_and_no_timer_is_needed(tmp_path: Path, eventually: Eventually) -> None:
+    """The sender's clock stands still: what it sent while nobody listened comes again only because it is told to."""
+    broker = MemoryBroker()
+    edge, cloud, sink = MemoryLink(broker), MemoryLink(broker), Sink()
+    async with Outbox(tmp_path / "edge.db", source="s/e", linger_s=0.0) as outbox, asyncio.TaskGroup() as tasks:
+        uplink = Uplink(outbox, edge, up_topic=EDGE.up, ack_topic=EDGE.ack, clock=lambda: 0.0)
+        parts = (edge.run(), uplink.run(), intake_to(cloud, sink, Receiver({})).run())
+        running = [tasks.create_task(part) for part in parts]
+        listening = tasks.create_task(cloud.run())
+        await outbox.declare(SCHEMA)
+        await outbox.append("telemetry", readings(0), 1)
+        await eventually(lambda: outbox.totals.pending_records == 0)
+        listening.cancel()
+        await asyncio.wait([listening])
+        for number in range(1, 51):
+            await outbox.append("telemetry", readings(number), 1)
+        await eventually(lambda: uplink.counters.sent >= 50)
+        before = uplink.counters.sent
+        running.append(tasks.create_task(cloud.run()))
+        await eventually(lambda: len(sink.values) == 51)
+        await eventually(lambda: outbox.totals.pending_records == 0)
+        assert uplink.counters.sent <= before + 2, "the backlog travels in full frames"
+        for task in running:
+            task.cancel()
+    assert sink.values == list(range(51))
+
+
+async def test_who_speaks_for_somebody_else_is_refused(tmp_path: Path, eventually: Eventually) -> None:
+    broker = MemoryBroker()
+    edge, cloud, sink = MemoryLink(broker), MemoryLink(broker), Sink()
+    refused: list[tuple[str, bytes, str]] = []
+    lane = GatewayRoute("s", "g")
+    forged = [
+        join_frame([encode_record(Record(source=source, stream=stream, epoch=1, seq=0, body=SCHEMA))])
+        for source, stream in STRANGERS
+    ]
+    own = encode_record(Record(source="s/e", stream="telemetry", epoch=1, seq=0, body=SCHEMA))
+    mixed = join_frame([own, forged[0][len(b'{"v":1,"records":[') : -2]])
+    intake = Intake(
+        cloud,
+        CLOUD_UP,
+        Receiver({}),
+        sink.commit,
+        lambda _: lane.ack,
+        term=lambda: 1,
+        refused=lambda *what: refused.append(what),
+    )
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(part.run()) for part in (edge, cloud, intake)]
+        await asyncio.gather(edge.connected(), cloud.connected())
+        for payload in (*forged, mixed, join_frame([own])):
+            await edge.publish(lane.up("telemetry"), payload)
+        await eventually(lambda: sink.batches)
+        for task in running:
+            task.cancel()
+    assert [payload for _, payload, _ in refused] == [*forged, mixed]
+    assert intake.counters.reasons == {"origin": 3}
+    assert [item.record.source for batch in sink.batches for item in batch] == ["s/e"]
