@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import sqlite3
-import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,8 +22,7 @@ from cloud.history.config import InfluxConfig, MemoryConfig, SqliteConfig
 from cloud.history.influx import InfluxHistory
 from cloud.history.sqlite import SqliteHistory
 from cloud.sqlite import Database
-from tests.conftest import require, take_port
-from tests.history_proxy import rewriting_proxy
+from tests.history_servers import ask, influxdb, running
 from wire.errors import BadData, ConfigError, Unavailable
 from wire.points import PointId
 from wire.quality import Quality
@@ -38,41 +35,6 @@ H2 = PointId("demo", "edge-tank", "tank", "h2")
 EVER = (0, (1 << 63) - 1)
 
 
-@contextmanager
-def running(program: str, arguments: Sequence[str], port: int) -> Iterator[None]:
-    """A real server on a loopback port."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen([program, *arguments], **quiet)  # type: ignore[call-overload]
-    try:
-        for _ in range(200):
-            try:
-                ask(port, "GET", "/ping")
-                break
-            except OSError:
-                assert process.poll() is None, f"{program} ended with {process.returncode}"
-                process_wait(process, 0.05)
-        yield
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
-
-
-def process_wait(process: subprocess.Popen[bytes], seconds: float) -> None:
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return
-
-
-def ask(port: int, method: str, path: str) -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request(method, path)
-        return connection.getresponse().read()
-    finally:
-        connection.close()
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("history")
@@ -80,17 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def influx_port(folder: Path) -> Iterator[int]:
-    """Debian's InfluxDB 1.6.7 behind the rewriting proxy; the proxy's port."""
-    program, rpc, port = require("influxd"), take_port(), take_port()
-    config = folder / "influxdb.conf"
-    config.write_text(
-        f'reporting-disabled = true\nbind-address = "127.0.0.1:{rpc}"\n'
-        f'[meta]\ndir = "{folder}/meta"\n[data]\ndir = "{folder}/data"\nwal-dir = "{folder}/wal"\n'
-        f'[http]\nbind-address = "127.0.0.1:{port}"\nlog-enabled = false\n'
-        "[monitor]\nstore-enabled = false\n"
-    )
-    with running(program, ["-config", str(config)], port), rewriting_proxy(port) as proxy:
-        yield proxy
+    with influxdb(folder) as port:
+        yield port
 
 
 @pytest.fixture(params=["memory", "sqlite", "influx"])
