@@ -45,8 +45,6 @@ def decode(record: Record, body: ReadingsBody, schema: Schema) -> Decoded:
     Raises BadData for what the envelope's own check cannot see: ``point-index``, ``quality``, ``ordinal``, ``side``
     and ``overflow`` of 63 bits.
     """
-    if max(record.epoch, record.seq) > LARGEST:
-        raise BadData("overflow", "epoch or seq beyond 63 bits")
     rows = len(body.point)
     point = _column(body.point, "point")
     if rows and int(point.max()) >= len(schema.points):

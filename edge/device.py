@@ -101,6 +101,9 @@ class DeviceAgent:
                 self._sink.begin([self._offset + index for index in self._polled])
                 await (self._listen(driver) if driver.pushes else self._poll(driver))
         except Unavailable as error:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                # leaving a device that does not answer raised its own error in place of the cancellation
+                raise asyncio.CancelledError from error
             await self._say_silent(Quality.BAD_CONNECTION, str(error))
             raise
         finally:

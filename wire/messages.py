@@ -32,7 +32,9 @@ Stream = Literal["telemetry", "results"]
 Source = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}/[a-z0-9][a-z0-9_-]{0,62}$")]
 """``site/edge``: whose outbox the stream lives in."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0)]
+LIMIT = 1 << 62
+"""Every count stays below: two of them can be added in 63 bits."""
+Count = Annotated[int, Field(ge=0, lt=LIMIT)]
 TimeNs = Annotated[int, Field(ge=0, lt=1 << 63)]
 Version = Annotated[int, Field(ge=VERSION, le=VERSION)]
 
@@ -171,8 +173,14 @@ class Record(Message):
     source: Source
     stream: Stream
     epoch: Count
-    seq: Annotated[int, Field(ge=-1)]
+    seq: Annotated[int, Field(ge=-1, le=LIMIT)]
     body: Body
+
+    @model_validator(mode="after")
+    def _gap_goes_forward(self) -> Self:
+        if self.last_seq < self.seq:
+            raise ValueError(f"a gap from {self.seq} to {self.last_seq}")
+        return self
 
     @property
     def last_seq(self) -> int:
@@ -197,7 +205,7 @@ class AckItem(Message):
     source: Source
     stream: Stream
     epoch: Count
-    seq: Annotated[int, Field(ge=-1)]
+    seq: Annotated[int, Field(ge=-1, le=LIMIT)]
     term: Count = 0
     want_schema: str | None = None
 

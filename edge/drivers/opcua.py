@@ -178,9 +178,13 @@ class Driver:
         await self._client.connect()
 
     async def _log_out(self) -> None:
-        with _translated(self._name):
-            async with deadline(self._config.timeout):
-                await self._client.disconnect()
+        """Say farewell; one that fails must not take the place of the reason for leaving."""
+        try:
+            with _translated(self._name):
+                async with deadline(self._config.timeout):
+                    await self._client.disconnect()
+        except Unavailable:
+            self._client.disconnect_socket()
 
     async def _find_nodes(self) -> None:
         uris = await self._client.get_namespace_array()

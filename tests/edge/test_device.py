@@ -31,6 +31,8 @@ class World:
         self.sessions = 0
         self.open = 0
         self.slow_s = 0.0
+        self.farewell: Exception | None = None
+        """Raised when a session is left."""
 
 
 def module(world: World, pushing: bool) -> Any:
@@ -49,6 +51,8 @@ def module(world: World, pushing: bool) -> Any:
 
         async def __aexit__(self, *exc: object) -> None:
             world.open -= 1
+            if world.farewell is not None:
+                raise world.farewell
 
         async def read(self) -> Samples:
             if not pushing:
@@ -125,6 +129,17 @@ async def test_a_lost_device_is_entered_again(eventually: Callable[..., Any]) ->
         assert world.sessions == 2
         assert await agent.fetch(0) == 4.0
         assert await agent.fetch(1) is None
+
+
+@pytest.mark.deadline(5)
+@pytest.mark.parametrize("pushing", [True, False])
+async def test_a_device_that_hangs_while_it_is_left_does_not_keep_the_agent(pushing: bool) -> None:
+    world = World()
+    world.farewell = Unavailable("no answer to the farewell")
+    async with running(world, pushing, period=0.01) as (_, rows):
+        pass
+    assert world.sessions == 1
+    assert Quality.BAD_CONNECTION not in {code for _, code in rows}
 
 
 async def test_a_slow_device_is_polled_without_overlap_or_burst() -> None:

@@ -103,3 +103,4 @@ def test_nothing_heavy_is_imported_at_the_edge() -> None:
     code = "import sys, edge.main, edge.drivers.mqtt, edge.drivers.modbus; print(*sys.modules)"
     loaded = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
     assert not loaded & {"numpy", "pint", "sympy", "typer", "rich", "asyncua", "starlette", "wire.units"}
+    assert not loaded & {"cryptography", "wire.signing"}, "only an edge that trusts somebody verifies signatures"

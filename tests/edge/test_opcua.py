@@ -185,6 +185,49 @@ async def test_nobody_there(free_port: Callable[[], int]) -> None:
             pass
 
 
+async def test_a_server_that_hangs_is_left_in_time_and_for_the_reason_there_was(free_port: Callable[[], int]) -> None:
+    async with plant(free_port()) as served, frozen_on_demand(served, free_port()) as (url, frozen):
+        near = Config.model_validate({"url": url, "interval": "20 ms", "timeout": "500 ms"})
+        entered = asyncio.Event()
+
+        async def session() -> None:
+            async with Driver(near, POINTS) as driver:
+                entered.set()
+                while True:
+                    await driver.read()
+
+        task = asyncio.ensure_future(session())
+        await entered.wait()
+        frozen.set()
+        began = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert time.monotonic() - began < 2
+
+
+@asynccontextmanager
+async def frozen_on_demand(served: Plant, port: int) -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """A way to the server on which nothing moves any more once the event is set."""
+    frozen = asyncio.Event()
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            if not frozen.is_set():
+                writer.write(data)
+        writer.close()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", int(served.url.rpartition(":")[2]))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(carry(reader, back))
+            tasks.create_task(carry(there, writer))
+
+    server = await asyncio.start_server(relay, "127.0.0.1", port)
+    async with server:
+        yield f"opc.tcp://127.0.0.1:{port}", frozen
+
+
 async def test_cancellation_passes_through_every_call(free_port: Callable[[], int]) -> None:
     calls: list[Callable[[Driver], Awaitable[object]]] = [
         lambda driver: driver.read(),

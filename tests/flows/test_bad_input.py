@@ -217,6 +217,10 @@ def readings(**changes: object) -> dict[str, Any]:
     return {"kind": "readings", "schema_hash": "h"} | columns | changes
 
 
+def gap(last_seq: int) -> dict[str, Any]:
+    return {"kind": "gap", "last_seq": last_seq, "count": 1, "start": 0, "end": 0}
+
+
 def frame(source: str, *bodies: object, **changes: object) -> bytes:
     identity = {"source": source, "stream": "telemetry", "epoch": 7}
     records = [identity | {"seq": seq, "body": body} for seq, body in enumerate(bodies)]
@@ -240,6 +244,9 @@ def no_frames(source: str) -> dict[str, tuple[bytes, str]]:
         "true": (frame(source, schema(), readings(value=[True])), "malformed"),
         "text": (frame(source, schema(), readings(value=["1.0"])), "malformed"),
         "short-column": (frame(source, schema(), readings(dt=[0, 1])), "malformed"),
+        "huge-epoch": (good.replace(b'"epoch": 7', b'"epoch": %d' % 10**30), "malformed"),
+        "huge-gap": (frame(source, schema(), gap(10**30)), "malformed"),
+        "backward-gap": (frame(source, schema(), gap(0)), "malformed"),
         "other-source": (frame("other/edge-1", schema(), readings()), "origin"),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -103,6 +104,27 @@ def test_a_row_of_an_unknown_point_refuses_the_record_and_a_gap_stands_in() -> N
     gap = replaced(strange, 41)
     assert (gap.last_seq, gap.count, gap.reason) == (41, 2, "damage")
     assert (gap.start, gap.end) == (strange.base, strange.base + 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("reason", "columns"),
+    [
+        ("overflow", {"dt": [10**30]}),
+        ("quality", {"quality": [-1]}),
+        ("quality", {"quality": [256], "value": []}),
+        ("side", {"side": [[1, "x"]], "value": []}),
+        ("side", {"side": [[-1, "x"]], "value": []}),
+        ("side", {"side": [[10**30, "x"]], "value": []}),
+        ("unknown-point", {"point": [1], "dt": [10**30]}),
+    ],
+)
+def test_columns_that_contradict_each_other_refuse_the_record(reason: str, columns: dict[str, object]) -> None:
+    row = {"schema_hash": "s1", "base": NOW, "point": [0], "dt": [0], "value": [1.0]}
+    wrong = ReadingsBody.model_validate_json(json.dumps({"kind": "readings"} | row | columns))
+    with pytest.raises(BadData) as refused:
+        to_si(wrong, by("cm"), NOW, {})
+    assert refused.value.reason == reason
+    assert replaced(wrong, 3).count == 1
 
 
 def test_a_deadband_takes_rows_out_and_counts_them() -> None:

@@ -164,6 +164,16 @@ def test_a_closed_epoch_stays_closed_and_its_sender_is_told() -> None:
     assert receiver.positions()[KEY] == Position(7, 1, (5, 6))
 
 
+def test_says_where_it_stands_without_being_asked() -> None:
+    receiver = Receiver({KEY: Position(5, 3)})
+    receiver.remind([KEY, StreamKey("s/unknown", "telemetry")])
+    assert acked(receiver) == [(5, 2)]
+    receiver.offer(record(5, 3, schema()))
+    receiver.take()
+    receiver.remind([KEY])
+    assert acked(receiver) == [(5, 2)], "taken is not committed"
+
+
 def test_asks_for_an_epoch_it_has_never_seen() -> None:
     receiver = Receiver({})
     receiver.offer(record(6, 0, schema("s1", (5, 3))))
@@ -205,9 +215,14 @@ class Source:
         while self.sender.free and self.pushed < len(self.records):
             each = self.records[self.pushed]
             frame = codec.join_frame([codec.encode_record(each)])
-            self.sender.push(Parcel(frame, (Mark(KEY, each.epoch, each.seq),)))
+            self.sender.push(Parcel(frame, (Mark(KEY, each.epoch, each.seq),), row=self.pushed))
             self.pushed += 1
         return [parcel.payload for parcel in self.sender.send(now)]
+
+    def resume(self) -> None:
+        """A new session: what was in flight is read again."""
+        row = self.sender.recall()
+        self.pushed = self.pushed if row is None else row
 
     def hear(self, epoch: int, seq: int, now: float) -> None:
         self.acked[epoch] = max(seq, self.acked.get(epoch, -1))
@@ -282,10 +297,15 @@ class World:
     def restart_target(self) -> None:
         self.target.restart()
 
+    def new_session(self) -> None:
+        """Either end has just begun to listen again; what the target says of itself may come late or never."""
+        self.target.receiver.remind([KEY])
+        self.source.resume()
+
 
 STEPS = st.lists(
     st.sampled_from(["commit"] * 4 + ["send"] * 4 + ["deliver"] * 8 + ["take", "drop", "repeat", "reopen"])
-    | st.sampled_from(["restart_source", "restart_target", "forget_acks"]),
+    | st.sampled_from(["restart_source", "restart_target", "forget_acks", "new_session"]),
     max_size=150,
 )
 

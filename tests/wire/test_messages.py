@@ -91,6 +91,23 @@ def test_a_wrong_column_is_malformed_and_the_place_is_named(changes: dict[str, A
     assert place in caught.value.detail
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("epoch", 1 << 62), ("epoch", 10**30), ("seq", (1 << 62) + 1), ("seq", -2), ("epoch", -1)]
+)
+def test_an_identity_fits_every_store(field: str, value: int) -> None:
+    frame = readings()
+    frame["records"][0][field] = value
+    with pytest.raises(BadData, match=f"malformed.*{field}"):
+        decode(frame)
+
+
+def test_a_gap_goes_forward() -> None:
+    frame = readings()
+    frame["records"][0] |= {"seq": 9, "body": {"kind": "gap", "last_seq": 8, "count": 1, "start": 0, "end": 0}}
+    with pytest.raises(BadData, match="a gap from 9 to 8"):
+        decode(frame)
+
+
 @pytest.mark.parametrize("token", ["NaN", "Infinity", "-Infinity", "1e999"])
 def test_numbers_are_finite(token: str) -> None:
     payload = json.dumps(readings()).replace("2.0", token).encode()
