@@ -26,7 +26,8 @@ def driver(kind: str) -> ModuleType:
     try:
         return plugins.load("edge.drivers", kind)
     except ConfigError as error:
-        raise ValueError(error.problems[0].message) from None
+        problem = error.problems[0]
+        raise ValueError(f"{problem.message}; {problem.hint}") from None
 
 
 @cache
@@ -76,7 +77,7 @@ def _with_hints(error: ValidationError, allowed: list[str]) -> ValidationError:
             close = get_close_matches(str(loc[-1]), allowed, n=1)
             hint = f"did you mean `{close[0]}`?" if close else f"allowed here: {', '.join(allowed)}"
             kind = PydanticCustomError("unknown_key", "is an unknown key ({hint})", {"hint": hint})
-        elif detail["type"] not in ("missing", "extra_forbidden", "literal_error"):
+        elif detail["type"] not in ("missing", "extra_forbidden", "literal_error", "string_pattern_mismatch"):
             kind = PydanticCustomError(detail["type"], "{text}", {"text": detail["msg"].removeprefix("Value error, ")})
         return InitErrorDetails(type=kind, loc=loc, input=detail["input"], ctx=detail.get("ctx", {}))
 

@@ -15,12 +15,15 @@ from wire.errors import BadData
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}\Z"
 """Path names: no wildcard, path, query or line-protocol character can ever enter one."""
 
+NAME_FORM = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+"""The same for regular expressions in which ``$`` is the very end, such as pydantic's."""
+
 SYMBOL_PATTERN = r"^[A-Za-z][A-Za-z0-9_]{0,62}\Z"
 """Symbols inside twin types: what an expression may name."""
 
 _NAME = re.compile(NAME_PATTERN)
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", strict=True)]
+Name = Annotated[str, StringConstraints(pattern=NAME_FORM, strict=True)]
 Symbol = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$", strict=True)]
 
 

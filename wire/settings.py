@@ -20,7 +20,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, PlainValidator, Vali
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from wire.errors import BadData, ConfigError, Problem
+from wire.points import NAME_FORM
 from wire.yaml_tree import Data, Node, read
+
+NAME_RULE = "lower-case letters, digits, - and _, beginning with a letter or digit"
 
 NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
 
@@ -85,6 +88,10 @@ class Document:
             return self.problem(loc, f"unknown key `{name}`", _instead(name, _keys(model, loc[:-1])), on_key=True)
         if kind == "missing":
             return self.problem(loc[:-1], f"`{name}` is missing", on_key=True)
+        if kind == "union_tag_invalid":
+            return self._unknown_choice(loc, detail)
+        if kind == "string_pattern_mismatch" and detail["ctx"]["pattern"] == NAME_FORM:
+            return self.problem(loc, f"`{_path(loc)}` must be a name{self._given(loc, detail['input'])}", NAME_RULE)
         message = str(detail.get("ctx", {}).get("error", detail["msg"])).removeprefix("Input ")
         message = message.replace("should be a valid i", "must be an i").replace("should be a valid", "must be a")
         message = message.replace("should", "must")
@@ -95,6 +102,13 @@ class Document:
             hint = _instead(given, allowed) if get_close_matches(given, allowed) else ""
         given = "" if kind == "quantity" else self._given(loc, detail["input"])
         return self.problem(loc, f"`{_path(loc)}` {message}{given}".replace("`` ", ""), hint)
+
+    def _unknown_choice(self, loc: Loc, detail: ErrorDetails) -> Problem:
+        """A tag, such as ``kind``, that names none of the models that could stand here."""
+        tag = str(detail["ctx"]["discriminator"]).strip("'")
+        given = str(detail["ctx"]["tag"])
+        allowed = [item.strip("' ") for item in str(detail["ctx"]["expected_tags"]).split(",")]
+        return self.problem((*loc, tag), f"`{_path((*loc, tag))}` cannot be `{given}`", _instead(given, allowed))
 
     def _given(self, loc: Loc, value: object) -> str:
         if self._find(loc).hidden or not isinstance(value, str | int | float):

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from wire.errors import BadData, ConfigError
+from wire.points import Name
 from wire.settings import (
+    NAME_RULE,
     Document,
     Duration,
     LocalPath,
@@ -39,7 +41,7 @@ class Memory(Settings):
 
 
 class Device(Settings):
-    device: str
+    device: Name
     period: Duration
     range: tuple[float, float] = (0, 1)
     source: Annotated[str | None, Field(alias="from")] = None
@@ -110,9 +112,17 @@ def test_keys_without_a_likeness_list_what_is_allowed() -> None:
 
 
 def test_an_unknown_kind_names_the_kinds() -> None:
-    (found,) = problems("edge: e\nlink: {kind: mqqt, host: h}\n")
-    assert found.startswith("2:7:")
-    assert "'mqtt', 'memory'" in found
+    assert problems("edge: e\nlink: {kind: mqqt, host: h}\n") == [
+        "2:14: `link.kind` cannot be `mqqt` (did you mean `mqtt`?)"
+    ]
+    assert problems("edge: e\nlink: {kind: zzz, host: h}\n") == [
+        "2:14: `link.kind` cannot be `zzz` (allowed here: mqtt, memory)"
+    ]
+
+
+def test_a_name_that_is_none_says_what_a_name_is() -> None:
+    (found,) = problems("edge: e\nlink: {kind: memory}\ndevices: [{device: Plc 1, period: 1 s}]\n")
+    assert found == f'3:20: `devices.0.device` must be a name, not "Plc 1" ({NAME_RULE})'
 
 
 @pytest.mark.parametrize(
