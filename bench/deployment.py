@@ -216,7 +216,7 @@ def wait_port(port: int, seconds: float = 30.0) -> None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
-        time.sleep(0.05)
+        time.sleep(0.002)
     raise SystemExit(f"nothing listens on port {port} after {seconds} s")
 
 

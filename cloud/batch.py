@@ -17,12 +17,10 @@ from cloud.history.base import Batch, Bytes, EstimateRows, Event, Ints, RawChunk
 from cloud.routing import Fate, Routed, fates, join, route, select
 from wire.delivery import Received
 from wire.errors import BadData
-from wire.messages import GapBody, ReadingsBody, Record, ResultBody, SchemaBody
+from wire.messages import UNVERIFIED, GapBody, ReadingsBody, Record, ResultBody, SchemaBody
 
 log = logging.getLogger("twinline.worker")
 
-UNVERIFIED = "unverified"
-"""Stands where a result names its command, if the edge trusted nobody behind the envelope: the ledger never sees it."""
 SETPOINT_REFUSED = "setpoint-refused"
 MAX_SCHEMAS = 8
 """Declarations kept for each source: a record may still name the one before."""

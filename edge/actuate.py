@@ -6,11 +6,11 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-from edge.guard import UNVERIFIED, Desk, Key, Last, Verdict, claimed, judge
+from edge.guard import Desk, Key, Last, Verdict, claimed, judge
 from edge.lane import Lane, Outcome
 from edge.revisions import Revisions
 from wire.errors import Unavailable
-from wire.messages import PointRevision, ResultBody, Setpoint, State
+from wire.messages import UNVERIFIED, PointRevision, ResultBody, Setpoint, State
 from wire.runtime.link import Delivery
 from wire.runtime.observe import Counters
 from wire.runtime.service import backoff

@@ -136,6 +136,7 @@ class Agent:
                 sink,
                 self.counters,
                 self.health,
+                source=assembly.source,
                 slot=(index, count),
                 clock=self._clock,
             )

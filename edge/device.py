@@ -43,6 +43,7 @@ class DeviceAgent:
         counters: Counters,
         health: Health,
         *,
+        source: str,
         slot: tuple[int, int],
         clock: Callable[[], float],
     ) -> None:
@@ -53,6 +54,7 @@ class DeviceAgent:
         self._sink = sink
         self._counters = counters
         self._health = health
+        self._path = f"{source}/{device.device}"
         self._slot = slot
         self._clock = clock
         self._log = logging.getLogger("twinline.edge.devices")
@@ -94,7 +96,7 @@ class DeviceAgent:
         return self._driver
 
     async def _session(self) -> None:
-        driver: Driver = self._module.Driver(self.device, self._points, self.device.device, self._polled)
+        driver: Driver = self._module.Driver(self.device, self._points, self._path, self._polled)
         try:
             async with driver:
                 self._driver, self._heard = driver, self._clock()

@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from wire.codec import decode
 from wire.errors import BadData, Rejected
-from wire.messages import Setpoint, State
+from wire.messages import REPEATED, Setpoint, State
 
 if TYPE_CHECKING:
     from wire.signing import TrustedKey
 
 Key = tuple[str, str]
 """Device and point."""
-UNVERIFIED = "unverified"
-"""Stands where a result names its command, if nobody trusted has signed the envelope: it closes nothing."""
 NOBODY: Key = ("unknown", "unknown")
 
 
@@ -125,7 +123,7 @@ def _repetition(setpoint: Setpoint, past: Last) -> Verdict | None:
     """Another copy of the newest accepted command, however late: it must not end what it is a copy of."""
     seen = (setpoint.term, setpoint.revision) <= (past.term, past.revision)
     repeated = seen and setpoint.cmd_id == past.cmd_id
-    return Verdict("repeat", setpoint, State.ACCEPTED, "repeated") if repeated else None
+    return Verdict("repeat", setpoint, State.ACCEPTED, REPEATED) if repeated else None
 
 
 def _order(setpoint: Setpoint, past: Last) -> Verdict | None:

@@ -143,6 +143,12 @@ class State(StrEnum):
         return self not in (State.REQUESTED, State.SENT, State.ACCEPTED)
 
 
+UNVERIFIED = "unverified"
+"""Stands for the command's id where an envelope did not verify: what it claims to be is nobody's word."""
+REPEATED = "repeated"
+"""Reason of a copy of what the edge has already accepted; never the end of a command."""
+
+
 class ResultBody(Message):
     """What the edge did with a setpoint; ``value`` was written, ``readback`` read afterwards, in the device's unit."""
 

@@ -14,13 +14,6 @@ from typing import Annotated, NamedTuple
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
@@ -53,11 +46,16 @@ def new_key() -> Ed25519PrivateKey:
 
 def key_to_pem(key: Ed25519PrivateKey) -> bytes:
     """The private key as unencrypted PKCS#8 PEM; the file that holds it must be mode 0600."""
+    # imported here: an edge only verifies, and the serialisers cost it a megabyte
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def key_from_pem(pem: bytes) -> Ed25519PrivateKey:
     """Read a private key; raises BadData("key")."""
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
     try:
         key = load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -69,7 +67,7 @@ def key_from_pem(pem: bytes) -> Ed25519PrivateKey:
 
 def public_text(key: Ed25519PrivateKey) -> str:
     """The public half as it stands in a trust file: base64url without padding."""
-    return _encode(key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
+    return _encode(key.public_key().public_bytes_raw())
 
 
 def key_id(key: Ed25519PrivateKey) -> str:

@@ -21,7 +21,7 @@ from cloud.commands.ledger import Ledger
 from cloud.commands.model import EdgeView, Entry, Order, Step, Told, TwinView
 from cloud.commands.schedule import NEVER, NS, Action, Next, following
 from wire.errors import Rejected, Unavailable
-from wire.messages import ResultBody, State
+from wire.messages import REPEATED, ResultBody, State
 from wire.points import PointId
 from wire.runtime.link import Link
 from wire.signing import sign
@@ -36,8 +36,6 @@ SEND_S = 1.0
 """Longest wait for the broker's answer to one setpoint."""
 LOOK_S = 1.0
 """Longest time between two looks at the clock, so that a clock that was set is noticed."""
-REPEATED = "repeated"
-"""An edge's word for one more copy of what it has accepted."""
 NO_MOMENT = frozenset({"nonce", "clock-untrusted", "issued-in-future", "revision"})
 """Reasons of an edge for refusing a copy of a setpoint that say nothing about the one that it has accepted."""
 PASSING = NO_MOMENT | {"deadline"}

@@ -83,7 +83,7 @@ class Driver:
         self._config = config
         self._points = points
         self._name = name
-        self._link = MqttLink(config.broker, f"edge-reads-{name}")
+        self._link = MqttLink(config.broker, f"edge-reads-{name.replace('/', '-')}")
         self._by_topic: dict[str, list[int]] = defaultdict(list)
         for point in range(len(points)) if polled is None else polled:
             topic = points[point].topic

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from edge.actuate import TOLD_AT_ONCE, TOLD_EVERY_S, Actuator, Allowance, Reporter
 from edge.config import Write
-from edge.guard import NOBODY, UNVERIFIED, Desk, Key, Limits
+from edge.guard import NOBODY, Desk, Key, Limits
 from edge.lane import Lane, Outcome
 from edge.revisions import Revisions
 from tests.edge.test_lane import WRITE, Machine
 from wire.errors import Unavailable
-from wire.messages import PointRevision, ResultBody, Setpoint, State
+from wire.messages import UNVERIFIED, PointRevision, ResultBody, Setpoint, State
 from wire.runtime.link import Delivery
 from wire.runtime.observe import Counters
 from wire.signing import TrustedKey, new_key, public_text, sign

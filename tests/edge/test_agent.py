@@ -16,12 +16,11 @@ import pytest
 
 from edge import assembly
 from edge.agent import Agent
-from edge.guard import UNVERIFIED
 from tests.edge.modbus_stub import Stub, serving
 from tests.edge.test_opcua import URI, plant
 from wire.codec import decode
 from wire.delivery import Position, Received, Receiver, StreamKey
-from wire.messages import Alive, Frame, ReadingsBody, ResultBody, SchemaBody, Setpoint, State
+from wire.messages import UNVERIFIED, Alive, Frame, ReadingsBody, ResultBody, SchemaBody, Setpoint, State
 from wire.quality import FIRST_BAD, Quality
 from wire.runtime.intake import Intake
 from wire.runtime.memory import MemoryBroker, MemoryLink

@@ -83,7 +83,7 @@ async def running(
     points = [Point(point="a"), Point(point="b"), Point(point="c", read=False)]
     agent = DeviceAgent(
         device, points, module(world, pushing), 10, Sink(add, begun.append), Counters(),
-        Health(logging.getLogger("twinline.test")), slot=(0, 1), clock=time.monotonic,
+        Health(logging.getLogger("twinline.test")), source="s/e", slot=(0, 1), clock=time.monotonic,
     )  # fmt: skip
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(agent.run())
