@@ -4,7 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
-SOURCES := wire edge gateway cloud simulators
+# The last line of a run is JSON, also when another make calls this one.
+MAKEFLAGS += --no-print-directory
 
 .PHONY: run test check format bench chaos docs clean
 
