@@ -66,7 +66,7 @@ def edge(folder: Path, seconds: float) -> None:
         edge_us = (
             1e6 * (after["edge"].cpu_s - before["edge"].cpu_s) / (end["readings_applied"] - start["readings_applied"])
         )
-        show("memory", twins=DEVICES * REGISTERS, rss_mb={n: round(after[n].rss / 2**20, 1) for n in after})
+        show("memory", twins=DEVICES * REGISTERS, rss_mib={n: round(after[n].rss / 2**20, 1) for n in after})
     with deployment(folder / "floor", devices=DEVICES, period_s=period, pipeline=False) as bare:
         floor_us = floor_cpu(bare, period, min(seconds, 20.0))
     show(
