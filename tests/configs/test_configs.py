@@ -21,8 +21,9 @@ def name(path: Path) -> str:
     return str(path.relative_to(CONFIGS))
 
 
-def test_there_are_files() -> None:
+def test_the_folder_holds_yaml_only() -> None:
     assert len(YAML_FILES) > 15
+    assert [path for path in CONFIGS.rglob("*") if path.is_file() and path not in YAML_FILES] == []
 
 
 @pytest.mark.parametrize("path", YAML_FILES, ids=name)
