@@ -12,7 +12,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import aiomqtt
 from pydantic import BeforeValidator, Field
@@ -149,7 +149,8 @@ class MqttLink:
         """Tell the broker about the inboxes from ``start`` on; returns how many it knows then."""
         new = self._inboxes[start:]
         if new:
-            answers = await client.subscribe([(inbox.topic_filter, inbox.qos) for inbox in new])
+            with _cancellable():
+                answers = await client.subscribe([(inbox.topic_filter, inbox.qos) for inbox in new])
             for inbox, answer in zip(new, answers, strict=True):
                 if _code(answer) >= FIRST_REFUSAL:
                     log.error("the broker refuses the subscription %s: %s", inbox.topic_filter, answer)
@@ -200,6 +201,10 @@ class _Client(aiomqtt.Client):
             super()._client_connect()
         finally:
             self._connecting.set()
+
+    async def __aenter__(self) -> Self:
+        with _cancellable():
+            return await super().__aenter__()
 
     async def __aexit__(self, *exc: Any) -> None:
         # a farewell that fails must not take the place of the cancellation that is on its way

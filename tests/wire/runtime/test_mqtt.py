@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import aiomqtt
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -198,3 +199,28 @@ async def test_certificates_or_passwords_that_cannot_be_used_are_configuration_e
     Path(secured.password_file).chmod(0o644)
     with pytest.raises(ConfigError):
         await MqttLink(secured, "x").run()
+
+
+@pytest.mark.parametrize("step", ["__aenter__", "subscribe"])
+async def test_a_cancellation_that_the_library_forgets_is_remembered(
+    mosquitto: Any, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """``asyncio.wait_for`` of Python 3.11 drops a cancellation that comes with the answer; made certain here."""
+    real = getattr(aiomqtt.Client, step)
+    reached = asyncio.Event()
+
+    async def forgetful(*arguments: object) -> object:
+        with suppress(asyncio.CancelledError):
+            reached.set()
+            await asyncio.sleep(30)
+        return await real(*arguments)
+
+    monkeypatch.setattr(aiomqtt.Client, step, forgetful)
+    link = MqttLink(MqttConfig(kind="mqtt", host="127.0.0.1", port=mosquitto.port), "forgetful")
+    link.subscribe("a/b")
+    task = asyncio.create_task(link.run())
+    await reached.wait()
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=10)
+    assert done, "the link goes on as if nobody had stopped it"
+    assert task.cancelled()
