@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from wire.errors import ConfigError, Unavailable
+from wire.runtime import files
 from wire.runtime.blocking import finish
 
 T = TypeVar("T")
@@ -72,7 +73,7 @@ class Database:
             raise ConfigError.at(str(self._path), message, "move the file aside and start again") from error
 
     def _open(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self._path.parent)
         connection = sqlite3.connect(self._path, timeout=PATIENCE_S, isolation_level=None, check_same_thread=False)
         try:
             connection.executescript(PRAGMAS + self._schema)

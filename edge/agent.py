@@ -24,6 +24,7 @@ from edge.presence import Presence
 from edge.revisions import Revisions
 from edge.stamps import Stamps
 from wire.codec import encode
+from wire.runtime import files
 from wire.runtime.link import Link
 from wire.runtime.mqtt import MqttConfig, MqttLink
 from wire.runtime.observe import Counters, Health
@@ -69,7 +70,7 @@ class Agent:
         nonce = secrets.token_hex(16)
         will = (self._route.alive, encode(presence.alive(assembly, nonce, self._now(), online=False)))
         link = self._connect(config.link, f"edge-{config.site}-{config.edge}", will)
-        await asyncio.to_thread(self._state.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(files.make_folder, self._state)
         revisions = Revisions(self._state / "revisions.json")
         await revisions.load()
         outbox = Outbox(
@@ -120,7 +121,7 @@ class Agent:
             # what a broken disk or a broker that hangs would hold up is lost with the process anyway
             with suppress(TimeoutError):
                 async with asyncio.timeout(FAREWELL_S):
-                    await collector.flush()
+                    await collector.flush(last=True)
                     await present.say(online=False)
 
     def _devices(self, collector: Collector) -> list[DeviceAgent]:

@@ -44,6 +44,7 @@ class Collector:
         self._some = asyncio.Event()
         self._room = asyncio.Event()
         self._recent: deque[ReadingsBody] = deque(maxlen=_RECENT)
+        self._under_way: tuple[ReadingsBody, asyncio.Task[None]] | None = None
 
     async def add(self, offset: int, samples: Samples) -> None:
         """Take samples that have just been read."""
@@ -64,11 +65,21 @@ class Collector:
             self._some.clear()
             await self.flush()
 
-    async def flush(self) -> None:
-        """Commit everything that has been gathered; while the disk refuses, it waits and takes nothing more."""
-        while (body := self._batch.take()) is not None:
-            self._room.set()
-            await self._commit(body)
+    async def flush(self, *, last: bool = False) -> None:
+        """Commit everything that has been gathered; while the disk refuses, it waits and takes nothing more.
+
+        A commit goes on when its caller is cancelled, so that the ``last`` flush learns what became of it: readings
+        whose stamps were not kept would be read a second time after the restart.
+        """
+        while True:
+            if self._under_way is None:
+                if (body := self._batch.take()) is None:
+                    return
+                self._room.set()
+                self._under_way = body, asyncio.create_task(self._commit(body), name="collector/commit")
+            body, commit = self._under_way
+            await (commit if last else asyncio.shield(commit))
+            self._under_way = None
             self._counters.sent += len(body.point)
             self._recent.append(body)
             self._keep_stamps(body)

@@ -48,9 +48,7 @@ class Ingest:
     async def commit(self, records: Sequence[Received], positions: Mapping[StreamKey, Position]) -> None:
         """Store all of them or none; raises Unavailable if the disk refuses, and may then be called again."""
         passed = dict(self._passed)
-        # a repeated schema stands outside the sequence: it is learned here, whoever is next asks for it by itself
-        fresh = [self._relayed(received, passed) for received in records]
-        relayed = [each for each in fresh if each.seq >= 0]
+        relayed = [self._relayed(received, passed) for received in records]
         await self._outbox.relay(relayed, positions)
         self._passed = passed
 

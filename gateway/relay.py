@@ -28,6 +28,7 @@ from wire import topics
 from wire.codec import decode
 from wire.delivery import Receiver
 from wire.messages import Alive, Record
+from wire.runtime import files
 from wire.runtime.intake import Intake
 from wire.runtime.link import Link
 from wire.runtime.mqtt import MqttLink
@@ -107,7 +108,7 @@ class Relay:
 
     async def run(self) -> None:
         """Relay until cancelled."""
-        await asyncio.to_thread(Path(self._config.state).mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(files.make_folder, Path(self._config.state))
         links, route, refused = self._links, self._route, self.dead_letters.put
         presence = Presence(links.south, links.north, route, self._alive, refused)
         async with self.outbox, asyncio.TaskGroup() as tasks:

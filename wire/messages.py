@@ -62,7 +62,7 @@ class Predecessor(Message):
     """The life of the outbox before this one."""
 
     epoch: Count
-    last_seq: int
+    last_seq: Annotated[int, Field(ge=-1, lt=LIMIT)]
 
 
 class SchemaBody(Message):

@@ -16,7 +16,15 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, PlainValidator, ValidationError, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from wire.errors import BadData, ConfigError, Problem
@@ -252,7 +260,9 @@ Duration = Annotated[float, _reader(duration, "100 ms")]
 """Seconds, written ``100 ms``."""
 Size = Annotated[int, _reader(size, "64 MiB")]
 """Bytes, written ``64 MiB``."""
-QuantityText = Annotated[Quantity, _reader(quantity, "12 kW")]
+QuantityText = Annotated[
+    Quantity, _reader(quantity, "12 kW"), PlainSerializer(list, return_type=list[float | str | None])
+]
 """A number with the unit that the author wrote, not yet converted."""
 LocalPath = Annotated[str, AfterValidator(_resolve)]
 """A path, relative to the file that names it."""

@@ -20,11 +20,11 @@ from rich.live import Live
 
 from simulators.demo import report, stage, story
 from simulators.demo.cast import ROLES
-from simulators.demo.children import Children, run_once
+from simulators.demo.children import CONFIG_EXIT, Children, run_once
 from simulators.demo.client import Client
 from simulators.demo.story import Board
 from simulators.demo.view import draw
-from wire.errors import Unavailable
+from wire.errors import ConfigError, Unavailable
 from wire.runtime import service
 from wire.runtime.observe import configure_logging
 
@@ -56,7 +56,11 @@ def main(argv: Sequence[str]) -> int:
         if state is None:
             state = Path(tempfile.mkdtemp(prefix="twinline-"))
             leaving.callback(shutil.rmtree, state, ignore_errors=True)
-        scene = stage.prepare(state, options.configs, embedded=options.embedded)
+        try:
+            scene = stage.prepare(state, options.configs, embedded=options.embedded)
+        except ConfigError as error:
+            sys.stderr.write(f"{error}\n")
+            return CONFIG_EXIT
         log_beside(scene, options, leaving)
         return service.run("demo", lambda: play(scene, options))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simulators.demo.children import Program
+from wire.runtime import files
 
 EDGES = ("edge-tank", "edge-zone", "edge-car")
 SIMULATORS = "simulators"
@@ -151,7 +152,7 @@ def free_ports(count: int) -> list[int]:
 def prepare(state: Path, configs: Path, *, embedded: bool = False) -> Stage:
     """Make the directories and choose the ports and the broker."""
     for directory in (state, state / "logs"):
-        directory.mkdir(parents=True, exist_ok=True)
+        files.make_folder(directory)
     where = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin"
     mosquitto = None if embedded else shutil.which("mosquitto", path=where)
     return Stage(state.resolve(), configs.resolve(), Ports(*free_ports(4)), mosquitto)

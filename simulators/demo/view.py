@@ -37,8 +37,8 @@ def draw(scene: Scene) -> RenderableType:
     parts: list[RenderableType] = [_twin(role, scene.twins[role.twin]) for role in ROLES if role.twin in scene.twins]
     if not parts:
         parts.append(Panel(Text(scene.note, style="dim"), title="Twinline"))
-    parts.append(_footer(scene))
-    return Group(*parts)
+    # first of all: a screen that is too low cuts the end off
+    return Group(_footer(scene), *parts)
 
 
 def _twin(role: Role, now: Now) -> RenderableType:

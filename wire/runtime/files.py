@@ -72,6 +72,16 @@ def write_secret(path: str | Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; raises ConfigError if that place can never be one."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError.at(
+            str(path), f"cannot be made: {error.strerror}", "choose a folder that may be written"
+        ) from None
+
+
 def _read(path: str | Path, limit: int) -> bytes:
     try:
         with Path(path).open("rb") as file:

@@ -152,7 +152,10 @@ class Outbox:
         return await self._enqueue(Entry(stream, body, readings), (), {})
 
     async def relay(self, records: Sequence[Relayed], positions: Mapping[StreamKey, Position]) -> None:
-        """Commit records of other sources together with how far their receiver has come, in one transaction."""
+        """Commit records of other sources together with how far their receiver has come, in one transaction.
+
+        A schema outside the sequence (seq -1) is only kept, for a next hop that asks for it.
+        """
         await self._enqueue(None, records, positions)
 
     def positions(self) -> dict[StreamKey, Position]:
@@ -286,7 +289,8 @@ class Outbox:
         self._room.set()
         work = Work(released=self._released, proven=self._proofs())
         for job in jobs:
-            work.relayed += job.relayed
+            work.relayed += [each for each in job.relayed if each.seq >= 0]
+            work.learned += [each for each in job.relayed if each.seq < 0]
             work.positions.update(job.positions)
             if job.entry is not None:
                 work.entries.append(job.entry)

@@ -7,24 +7,20 @@ the sender. What others see (totals, positions, the next seq) changes only after
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Self, cast
+from typing import IO, Self, cast
 
 from wire import codec
 from wire.delivery import Position, StreamKey
 from wire.errors import ConfigError, TwinlineError, Unavailable
 from wire.messages import Predecessor, Record, SchemaBody, Stream
+from wire.runtime.outbox_place import FORMAT, PAGE, connect, locked, set_aside, sound
 from wire.runtime.outbox_types import Damaged, Entry, Pending, Relayed, Totals, Work
 
-log = logging.getLogger("twinline.outbox")
-
-FORMAT = 1
-PAGE = 4096
 FRONT = -(1 << 62)
 """Below every row id."""
 KEPT_SCHEMAS = 8
@@ -73,27 +69,30 @@ class OutboxFile:
         self.newest = 0
         self.replaced = False
         self._reader = reader
+        self._lock: IO[bytes]
 
     @classmethod
     def open(cls, path: Path, source: str | None, new_epoch: int, wal_bytes: int) -> Self:
         """Open or create; a damaged file is set aside first. Raises ConfigError if the place can never work."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if damaged := path.exists() and not _sound(path):
-                _set_aside(path, new_epoch)
-            db, reader = _connect(path), _connect(path)
+            lock = locked(path)
+            if damaged := path.exists() and not sound(path):
+                set_aside(path, new_epoch)
+            db, reader = connect(path), connect(path)
         except (OSError, sqlite3.Error) as error:
             raise ConfigError.at(str(path), f"the outbox cannot be opened: {error}") from None
         db.execute(f"PRAGMA wal_autocheckpoint = {max(16, wal_bytes // 2 // PAGE)}")
         db.execute(f"PRAGMA journal_size_limit = {wal_bytes // 2}")
         file = cls(path, db, reader, source)
+        file._lock = lock
         file.replaced = damaged
         file._begin(new_epoch)
         return file
 
     def close(self, clean: bool) -> None:
         """Mark the file clean, so that the next start need not read it through, and fold its journal in."""
-        with closing(self.db):
+        with self._lock, closing(self.db):
             self._reader.close()
             if clean:
                 with suppress(Unavailable), self.transaction():
@@ -125,6 +124,9 @@ class OutboxFile:
         with self.transaction():
             records = [*work.relayed, *self._number(lanes, work.entries)]
             stored = self._store(lanes, records, now)
+            for each in work.learned:
+                if each.schema_hash is not None:
+                    self.keep_schema(self.lane(lanes, each.key).id, each.schema_hash, each.raw)
             totals = self.totals
             for (key, epoch), seq in work.released.items():
                 if key in lanes:
@@ -147,11 +149,12 @@ class OutboxFile:
 
     def pending(self, stream: str, after: int, max_readings: int, max_bytes: int) -> tuple[list[Pending], int]:
         """Records behind row ``after`` in order, and the row up to which there is nothing else to send."""
-        keys = {lane.id: key for key, lane in self.lanes.items() if key.stream == stream}
+        # the newest row first, and nothing behind it: a commit may bring new rows, of new lanes too, at any moment
         newest, out, readings, size = self.newest, list[Pending](), 0, 0
+        keys = {lane.id: key for key, lane in self.lanes.items() if key.stream == stream}
         lanes = ",".join(map(str, keys))
-        query = f"{SELECT} WHERE id > ? AND acked IS NULL AND lane IN ({lanes}) ORDER BY id"
-        with closing(self._reader.execute(query, (after,))) as rows:
+        query = f"{SELECT} WHERE id > ? AND id <= ? AND acked IS NULL AND lane IN ({lanes}) ORDER BY id"
+        with closing(self._reader.execute(query, (after, newest))) as rows:
             for id_, lane, epoch, seq, last_seq, count, stamp, raw in rows:
                 out.append(Pending(id_, keys[lane], epoch, seq, last_seq, count, stamp, raw))
                 readings += count
@@ -293,42 +296,6 @@ def inspect(path: Path) -> Totals:
     except sqlite3.Error as error:
         raise Unavailable(f"{path}: {error}") from error
     return replace(Totals(*row), bytes=(pages - free) * PAGE)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
-    db.execute(f"PRAGMA page_size = {PAGE}")
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    return db
-
-
-def _sound(path: Path) -> bool:
-    """Whether the file can be used. It is read through only after a crash."""
-    try:
-        with closing(sqlite3.connect(path, timeout=5.0)) as db:
-            if not db.execute("SELECT 1 FROM sqlite_master").fetchone():
-                return True
-            version, clean = db.execute("SELECT format, clean FROM life").fetchone()
-            sound = bool(clean) or db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorname == "SQLITE_ERROR":
-            return False
-        raise
-    except (sqlite3.DatabaseError, TypeError):
-        return False
-    if version > FORMAT:
-        raise ConfigError.at(str(path), f"written by a newer version (format {version})", "use that version, or drain")
-    return sound
-
-
-def _set_aside(path: Path, stamp: int) -> None:
-    """Keep a damaged file for a person to look at, and make way for a new one."""
-    log.error("%s is damaged; set aside as %s.damaged-%d, a new epoch begins", path, path.name, stamp)
-    for suffix in ("", "-wal", "-shm"):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(path.with_name(f"{path.name}.damaged-{stamp}{suffix}"))
 
 
 def _translated(error: sqlite3.Error) -> TwinlineError:

@@ -97,9 +97,11 @@ class Work:
 
     entries: list[Entry] = field(default_factory=list)
     relayed: list[Relayed] = field(default_factory=list)
+    learned: list[Relayed] = field(default_factory=list)
+    """Schemas that came outside the sequence: kept for whoever asks, never sent by themselves."""
     positions: dict[StreamKey, Position] = field(default_factory=dict)
     released: dict[tuple[StreamKey, int], int] = field(default_factory=dict)
     proven: set[StreamKey] = field(default_factory=set)
 
     def __bool__(self) -> bool:
-        return bool(self.entries or self.relayed or self.positions or self.released or self.proven)
+        return bool(self.entries or self.relayed or self.learned or self.positions or self.released or self.proven)

@@ -7,10 +7,12 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,8 @@ from wire.delivery import CLOSED_SEQ, Position, StreamKey
 from wire.errors import ConfigError, Unavailable
 from wire.messages import GapBody, Predecessor, ReadingsBody, Record, SchemaBody
 from wire.runtime.outbox import Outbox, Pending, Relayed
-from wire.runtime.outbox_file import FRONT
+from wire.runtime.outbox_file import FRONT, OutboxFile
+from wire.runtime.outbox_types import Work
 
 Eventually = Callable[..., Awaitable[None]]
 KEY = StreamKey("s/e", "telemetry")
@@ -315,3 +318,49 @@ async def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path, mode: str)
         if mode == "relay":
             assert outbox.positions()[KEY].next_seq == found[-1].seq + 1
     assert not list(tmp_path.glob("*damaged*"))
+
+
+async def test_one_process_at_a_time(tmp_path: Path) -> None:
+    """A second writer would number the same records again."""
+    async with Outbox(tmp_path / "edge.db", source="s/e") as outbox:
+        with pytest.raises(ConfigError, match="another process has it open"):
+            async with Outbox(tmp_path / "edge.db", source="s/e"):
+                pass
+        await outbox.append("telemetry", readings(0))
+    async with Outbox(tmp_path / "edge.db", source="s/e") as outbox:
+        assert outbox.totals.committed_readings == 1
+
+
+async def test_a_schema_outside_the_sequence_is_kept_for_who_asks_and_never_sent(tmp_path: Path) -> None:
+    repeated = Relayed.of(Record(source="s/e", stream="telemetry", epoch=7, seq=-1, body=SCHEMA))
+    async with Outbox(tmp_path / "gateway.db", source=None) as outbox:
+        await outbox.relay([repeated], {})
+        assert await everything(outbox) == []
+        kept = await outbox.schema(KEY, SCHEMA.schema_hash)
+    assert kept is not None
+    assert codec.decode(Record, kept).body == SCHEMA
+
+
+class Racing:
+    """A reader before whose first query a commit lands."""
+
+    def __init__(self, reader: sqlite3.Connection, commit: Callable[[], object]) -> None:
+        self._reader, self._commit = reader, [commit]
+
+    def execute(self, *query: Any) -> sqlite3.Cursor:
+        while self._commit:
+            self._commit.pop()()
+        return self._reader.execute(*query)
+
+
+def test_a_stream_that_begins_while_others_are_read_is_not_passed_over(tmp_path: Path) -> None:
+    file = OutboxFile.open(tmp_path / "gateway.db", None, 1, 1 << 20)
+    file.commit(Work(relayed=[foreign(7, 0, "s/a")]), 1, 0)
+    _, cursor = file.pending("telemetry", FRONT, 10, 1 << 20)
+    reader, newcomers = file._reader, Work(relayed=[foreign(7, 0, "s/b"), foreign(7, 1, "s/a")])
+    file._reader = Racing(reader, lambda: file.commit(newcomers, 1, 0))  # type: ignore[assignment]
+    some, cursor = file.pending("telemetry", cursor, 10, 1 << 20)
+    more, _ = file.pending("telemetry", cursor, 10, 1 << 20)
+    file._reader = reader
+    file.close(clean=True)
+    assert {(each.key.source, each.seq) for each in some + more} == {("s/b", 0), ("s/a", 1)}
