@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -250,6 +251,8 @@ async def test_watch_shows_twins_until_interrupted(
             sys.executable, "-c", code, "watch", "--every", "0.3",
             env=os.environ | {"TWINLINE_API": f"http://127.0.0.1:{port}", "TWINLINE_TOKEN_FILE": f"{tmp_path}/token"},
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=CONFIGS.parent,
+            # a test run in the background of a shell inherits Ctrl-C as ignored
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         await asyncio.sleep(3)
         watching.send_signal(2)
