@@ -10,8 +10,7 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Annotated, Any, Literal, Self
 
 import aiomqtt
@@ -19,6 +18,7 @@ from pydantic import BeforeValidator, Field
 
 from wire.errors import ConfigError, Unavailable
 from wire.runtime.blocking import finish
+from wire.runtime.cancellation import remembered
 from wire.runtime.files import read_secret
 from wire.runtime.inbox import Inbox
 from wire.runtime.link import Delivery
@@ -87,7 +87,7 @@ class MqttLink:
         while True:
             before = self._session
             try:
-                with _cancellable():
+                with remembered():
                     await self._hold(self._new_client(tls, password))
             except* aiomqtt.MqttError as group:
                 if self._session > before:
@@ -105,7 +105,7 @@ class MqttLink:
         if client is None:
             raise Unavailable("no connection to the broker")
         try:
-            with _cancellable():
+            with remembered():
                 await client.drained()
                 await client.publish(topic, payload, qos=qos, retain=retain)
         except aiomqtt.MqttError as error:
@@ -149,7 +149,7 @@ class MqttLink:
         """Tell the broker about the inboxes from ``start`` on; returns how many it knows then."""
         new = self._inboxes[start:]
         if new:
-            with _cancellable():
+            with remembered():
                 answers = await client.subscribe([(inbox.topic_filter, inbox.qos) for inbox in new])
             for inbox, answer in zip(new, answers, strict=True):
                 if _code(answer) >= FIRST_REFUSAL:
@@ -203,7 +203,7 @@ class _Client(aiomqtt.Client):
             self._connecting.set()
 
     async def __aenter__(self) -> Self:
-        with _cancellable():
+        with remembered():
             return await super().__aenter__()
 
     async def __aexit__(self, *exc: Any) -> None:
@@ -230,20 +230,6 @@ class _Client(aiomqtt.Client):
         if self._misc_task is not None:
             self._misc_task.cancel()
             await asyncio.wait([self._misc_task])
-
-
-@contextmanager
-def _cancellable() -> Iterator[None]:
-    """The library waits with ``asyncio.wait_for``, which in Python 3.11 forgets a cancellation that comes together with
-    the answer; here it is remembered."""
-    task = asyncio.current_task()
-    assert task is not None
-    before = task.cancelling()
-    try:
-        yield
-    finally:
-        if task.cancelling() > before:
-            raise asyncio.CancelledError
 
 
 def _tls_context(config: TlsConfig) -> ssl.SSLContext:

@@ -58,7 +58,9 @@ class Lane:
 class OutboxFile:
     """An open file. ``epoch`` numbers the life of an edge's outbox; a gateway's (``source`` None) has none."""
 
-    def __init__(self, path: Path, db: sqlite3.Connection, reader: sqlite3.Connection, source: str | None) -> None:
+    def __init__(
+        self, path: Path, lock: IO[bytes], db: sqlite3.Connection, reader: sqlite3.Connection, source: str | None
+    ) -> None:
         self.path = path
         self.db = db
         self.source = source
@@ -69,7 +71,7 @@ class OutboxFile:
         self.newest = 0
         self.replaced = False
         self._reader = reader
-        self._lock: IO[bytes]
+        self._lock = lock
 
     @classmethod
     def open(cls, path: Path, source: str | None, new_epoch: int, wal_bytes: int) -> Self:
@@ -84,8 +86,7 @@ class OutboxFile:
             raise ConfigError.at(str(path), f"the outbox cannot be opened: {error}") from None
         db.execute(f"PRAGMA wal_autocheckpoint = {max(16, wal_bytes // 2 // PAGE)}")
         db.execute(f"PRAGMA journal_size_limit = {wal_bytes // 2}")
-        file = cls(path, db, reader, source)
-        file._lock = lock
+        file = cls(path, lock, db, reader, source)
         file.replaced = damaged
         file._begin(new_epoch)
         return file

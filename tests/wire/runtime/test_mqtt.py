@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from wire.errors import ConfigError
-from wire.runtime.mqtt import MqttConfig, MqttLink, TlsConfig, _cancellable
+from wire.runtime.cancellation import remembered
+from wire.runtime.mqtt import MqttConfig, MqttLink, TlsConfig
 
 
 async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -177,7 +178,7 @@ async def test_a_cancellation_is_not_lost_whenever_it_comes(secured: MqttConfig)
 
 async def test_a_cancellation_that_the_library_swallows_is_raised_again() -> None:
     async def forgetful() -> str:
-        with _cancellable(), suppress(asyncio.CancelledError):
+        with remembered(), suppress(asyncio.CancelledError):
             await asyncio.sleep(60)
         return "an answer that came at the same moment"
 
